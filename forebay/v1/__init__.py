@@ -1,0 +1,1 @@
+"""Generated from protos/forebay/v1; made anew by `make stubs`."""

@@ -1,0 +1,1 @@
+"""Joins node reports with queue state into snapshots and Prometheus metrics."""

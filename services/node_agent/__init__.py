@@ -1,0 +1,1 @@
+"""Runs Triton replicas on one machine and feeds them from the queue."""

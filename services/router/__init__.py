@@ -1,0 +1,1 @@
+"""The front door: takes gRPC calls, queues them on JetStream, answers with the reply."""

@@ -1,0 +1,1 @@
+"""What any process needs: configuration, clock, logs, traces, health, ports."""

@@ -1,0 +1,28 @@
+"""The standard gRPC health service and reflection, for every server of the mesh."""
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+
+class Health:
+    """Serving status by service name; the empty name stands for the whole server."""
+
+    def __init__(self, server: grpc.aio.Server, service_names: list[str]) -> None:
+        """Adds health and reflection to a server; nothing serves until `set_serving(True)`."""
+        self._names = ["", *service_names]
+        self._servicer = health.aio.HealthServicer()
+        self._serving: bool | None = None
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+        reflection.enable_server_reflection(
+            [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        )
+
+    async def set_serving(self, serving: bool) -> None:
+        """Tells everyone who watches whether the server serves."""
+        if serving == self._serving:
+            return
+        self._serving = serving
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        for name in self._names:
+            await self._servicer.set(name, status.SERVING if serving else status.NOT_SERVING)

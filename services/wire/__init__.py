@@ -1,0 +1,1 @@
+"""What crosses a process: subjects, streams, outcomes, names, limits, connections."""

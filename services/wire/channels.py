@@ -1,0 +1,37 @@
+"""How gRPC channels and servers are set up, the same on both sides of every link."""
+
+from typing import Any
+
+import grpc.aio
+
+from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
+
+_KEEPALIVE: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+
+SERVER_OPTIONS: list[tuple[str, Any]] = [
+    # On by default: a second server would silently share the port instead of failing.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
+    # The default of 300 s answers our clients' pings with GOAWAY.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    *_KEEPALIVE,
+]
+
+CHANNEL_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    *_KEEPALIVE,
+]
+
+
+def open_channel(address: str) -> grpc.aio.Channel:
+    """A channel to a process of the mesh at `host:port`."""
+    return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)

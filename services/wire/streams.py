@@ -1,0 +1,163 @@
+"""Every JetStream stream, consumer and bucket of the mesh, and how to make sure it is there.
+
+Requests and kept replies are in memory: a caller waits for them who can repeat them. They are gone
+after a restart of a single nats-server, so every process that uses one makes sure of it whenever
+it connects. Deployments, assignments and models are on disk.
+"""
+
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    ConsumerInfo,
+    DiscardPolicy,
+    KeyValueConfig,
+    ObjectStoreConfig,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.kv import KeyValue
+from nats.js.object_store import ObjectStore
+
+from services.wire import subjects
+
+REQUESTS = "FOREBAY_REQUESTS"
+KEPT_REPLIES = "FOREBAY_KEPT_REPLIES"
+DEPLOYMENTS_BUCKET = "FOREBAY_DEPLOYMENTS"
+ASSIGNMENTS_BUCKET = "FOREBAY_ASSIGNMENTS"
+MODELS_BUCKET = "FOREBAY_MODELS"
+METADATA_BUCKET = "FOREBAY_METADATA"
+
+ACK_WAIT_S = 10.0
+"""How long a delivery may go without progress before it is delivered again."""
+
+MAX_DELIVER = 5
+"""Deliveries of one request. At least 4: every freeze of an agent costs one."""
+
+KEPT_REPLY_AGE_S = 120.0
+DUPLICATE_WINDOW_S = 60.0
+
+_REQUESTS_CONFIG = StreamConfig(
+    name=REQUESTS,
+    subjects=[subjects.REQUESTS],
+    retention=RetentionPolicy.WORK_QUEUE,
+    storage=StorageType.MEMORY,
+    # Discarding old messages of a work queue would lose requests silently.
+    discard=DiscardPolicy.NEW,
+    max_bytes=1 << 30,
+    duplicate_window=DUPLICATE_WINDOW_S,
+    allow_msg_ttl=True,
+    allow_direct=True,
+)
+
+_KEPT_REPLIES_CONFIG = StreamConfig(
+    name=KEPT_REPLIES,
+    subjects=[subjects.KEPT_REPLIES],
+    storage=StorageType.MEMORY,
+    # The first reply to an idempotent request is the one that counts.
+    discard=DiscardPolicy.NEW,
+    discard_new_per_subject=True,
+    max_msgs_per_subject=1,
+    max_age=KEPT_REPLY_AGE_S,
+    max_bytes=128 << 20,
+    allow_direct=True,
+)
+
+
+async def ensure_requests(js: JetStreamContext) -> None:
+    """Makes sure of the stream of requests."""
+    await js.add_stream(_REQUESTS_CONFIG)
+
+
+async def ensure_kept_replies(js: JetStreamContext) -> None:
+    """Makes sure of the stream of kept replies."""
+    await js.add_stream(_KEPT_REPLIES_CONFIG)
+
+
+async def ensure_request_consumer(
+    js: JetStreamContext, deployment: str, ack_wait_s: float = ACK_WAIT_S
+) -> None:
+    """Makes sure of the consumer that all replicas of a deployment share.
+
+    Args:
+        js: the JetStream context.
+        deployment: id of the deployment; also the consumer's name.
+        ack_wait_s: how long a delivery may go without progress.
+    """
+    await ensure_requests(js)
+    await js.add_consumer(
+        REQUESTS,
+        ConsumerConfig(
+            durable_name=deployment,
+            ack_policy=AckPolicy.EXPLICIT,
+            ack_wait=ack_wait_s,
+            max_deliver=MAX_DELIVER,
+            # Spans all agents; the slots are the real bound.
+            max_ack_pending=100_000,
+            max_waiting=8192,
+            filter_subject=subjects.request(deployment),
+        ),
+    )
+
+
+async def request_consumer_info(js: JetStreamContext, deployment: str) -> ConsumerInfo | None:
+    """State of a deployment's consumer from the consumer's leader; None if there is none."""
+    try:
+        return await js.consumer_info(REQUESTS, deployment)
+    except nats.js.errors.NotFoundError:
+        return None
+
+
+async def remove_request_consumer(js: JetStreamContext, deployment: str) -> None:
+    """Removes a deployment's consumer and the requests that wait for it, if there are any."""
+    try:
+        await js.delete_consumer(REQUESTS, deployment)
+        await js.purge_stream(REQUESTS, subject=subjects.request(deployment))
+    except nats.js.errors.NotFoundError:
+        return
+
+
+async def deployments_bucket(js: JetStreamContext) -> KeyValue:
+    """Deployments: `spec.{deployment}` → Deployment, `status.{deployment}` → DeploymentStatus."""
+    return await _bucket(js, DEPLOYMENTS_BUCKET)
+
+
+async def assignments_bucket(js: JetStreamContext) -> KeyValue:
+    """Assignments: `node.{node}` → AssignmentSet, `epoch` → the last epoch in decimal."""
+    return await _bucket(js, ASSIGNMENTS_BUCKET)
+
+
+async def metadata_bucket(js: JetStreamContext) -> KeyValue:
+    """What Triton says of a loaded model.
+
+    `metadata.{deployment}` → ModelMetadataResponse, `config.{deployment}` → ModelConfigResponse.
+    """
+    return await _bucket(js, METADATA_BUCKET)
+
+
+async def models_store(js: JetStreamContext) -> ObjectStore:
+    """Model archives by digest, as `sha256-{64 hexadecimal digits}`."""
+    try:
+        return await js.object_store(MODELS_BUCKET)
+    except nats.js.errors.NotFoundError:
+        return await js.create_object_store(MODELS_BUCKET, ObjectStoreConfig(bucket=MODELS_BUCKET))
+
+
+def model_object_name(digest: str) -> str:
+    """Name in the object store of the model with a digest `sha256:…`."""
+    return digest.replace(":", "-")
+
+
+def jetstream(client: Client) -> JetStreamContext:
+    """A JetStream context whose API calls give up after 5 s."""
+    return client.jetstream(timeout=5)
+
+
+async def _bucket(js: JetStreamContext, name: str) -> KeyValue:
+    try:
+        return await js.key_value(name)
+    except nats.js.errors.NotFoundError:
+        return await js.create_key_value(KeyValueConfig(bucket=name, history=1))

@@ -1,0 +1,113 @@
+"""`forebay-router`: puts the router together and runs it until it is told to stop."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import grpc.aio
+import structlog
+from tritonclient.grpc import service_pb2_grpc as triton_grpc
+
+from services.router.body_arena import BodyArena
+from services.router.counters import RouterCounters
+from services.router.directory import DeploymentDirectory
+from services.router.idempotency import KeptReplies
+from services.router.inference import InferenceCore
+from services.router.open_inference import MODEL_INFER, SERVICE, OpenInferenceServicer
+from services.router.pending import PendingCalls
+from services.router.queue import RequestQueue
+from services.router.servicers import ROUTER_SERVICE, InferServicer, RawUnaryHandlers
+from services.router.settings import RouterSettings
+from services.runtime import ports, process
+from services.runtime.clock import SystemClock
+from services.runtime.health import Health
+from services.wire.channels import SERVER_OPTIONS
+from services.wire.nats_link import NatsLink
+
+log = structlog.get_logger()
+
+
+async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set, then finishes the calls under way."""
+    ports.check_free(settings.listen)
+    clock = SystemClock()
+    router_id = secrets.token_hex(6)
+    link = NatsLink(f"router {router_id}", settings.nats_url, settings.nats_credentials_file)
+    arena = BodyArena(settings.arena_bytes)
+    pending = PendingCalls(settings.max_pending_calls, settings.max_pending_bytes)
+    counters = RouterCounters()
+    directory = DeploymentDirectory(link)
+    queue = RequestQueue(link, router_id, pending, arena, clock, counters)
+    kept = KeptReplies(link, queue, pending)
+    core = InferenceCore(link, directory, pending, queue, arena, kept, counters, clock, router_id)
+
+    def is_serving() -> bool:
+        return link.connected and directory.known and not stopping.is_set()
+
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    infer = InferServicer(core)
+    server.add_generic_rpc_handlers(
+        (
+            RawUnaryHandlers(
+                {f"/{ROUTER_SERVICE}/Infer": infer.infer, MODEL_INFER: infer.model_infer}
+            ),
+        )
+    )
+    triton_grpc.add_GRPCInferenceServiceServicer_to_server(
+        OpenInferenceServicer(link, directory, _version(), is_serving), server
+    )
+    health = Health(server, [ROUTER_SERVICE, SERVICE])
+    host, _ = ports.split(settings.listen)
+    port = server.add_insecure_port(settings.listen)
+    try:
+        await server.start()
+        await health.set_serving(False)
+        process.announce(settings, router=f"{host}:{port}")
+        drained = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(link.run(drained)),
+                tasks.create_task(directory.run()),
+                tasks.create_task(_sweep(queue)),
+                tasks.create_task(_follow_health(health, is_serving)),
+            ]
+            await stopping.wait()
+            await health.set_serving(False)
+            log.info("draining", pending=len(pending))
+            await server.stop(settings.drain_s)
+            drained.set()
+            for task in background:
+                task.cancel()
+    finally:
+        await server.stop(0)
+        await link.close()
+        arena.close()
+
+
+async def _sweep(queue: RequestQueue) -> None:
+    while True:
+        await asyncio.sleep(0.5)
+        await queue.sweep()
+
+
+async def _follow_health(health: Health, is_serving: Callable[[], bool]) -> None:
+    while True:
+        await health.set_serving(is_serving())
+        await asyncio.sleep(0.1)
+
+
+def _version() -> str:
+    try:
+        return version("forebay")
+    except PackageNotFoundError:
+        return "source"
+
+
+def main() -> None:
+    """Entry point of `forebay-router`."""
+    process.run("router", RouterSettings, serve)
+
+
+if __name__ == "__main__":
+    main()

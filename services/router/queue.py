@@ -1,0 +1,259 @@
+"""The router's side of the queue: publishes requests, hears that they are stored, hears replies.
+
+A publish that was not confirmed is unknown, not failed: it is published again with the same message
+id, so that JetStream keeps it once. After a reconnection everything still waited for is published
+again, because requests are in the memory of nats-server.
+"""
+
+import json
+import math
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+
+from forebay.v1.envelope_pb2 import (
+    OUTCOME_ABORTED,
+    OUTCOME_RESOURCE_EXHAUSTED,
+    OUTCOME_UNAVAILABLE,
+    ReplyEnvelope,
+)
+from services.router.body_arena import Block, BodyArena
+from services.router.counters import RouterCounters
+from services.router.pending import PendingCall, PendingCalls
+from services.runtime.clock import Clock
+from services.wire import streams, subjects
+from services.wire.nats_link import NatsLink
+from services.wire.outcomes import OutcomeError
+
+log = structlog.get_logger()
+
+ACCEPT_TIMEOUT_S = 2.0
+MAX_PUBLISHES = 20
+MAX_ABANDONED = 10_000
+
+_STREAM_FULL = frozenset({10077, 10047, 10023, 10167})
+"""JetStream's error codes for a stream at its limit of messages or bytes, and for storage."""
+
+
+class RequestQueue:
+    """Requests out, replies in."""
+
+    def __init__(
+        self,
+        link: NatsLink,
+        router_id: str,
+        pending: PendingCalls,
+        arena: BodyArena,
+        clock: Clock,
+        counters: RouterCounters,
+    ) -> None:
+        """Prepares the queue; it works once the link is connected."""
+        self._link = link
+        self._router_id = router_id
+        self._pending = pending
+        self._arena = arena
+        self._clock = clock
+        self._counters = counters
+        self._subscribed = False
+        self._unaccepted: dict[str, PendingCall] = {}
+        self._abandoned: dict[str, tuple[PendingCall, Block | None]] = {}
+        self._by_sequence: dict[int, PendingCall] = {}
+        link.on_connected(self._on_connected)
+
+    async def publish(self, call: PendingCall) -> None:
+        """Publishes a request, for the first time or again.
+
+        Raises:
+            OutcomeError: UNAVAILABLE if NATS is away.
+        """
+        now_s = self._clock.monotonic_s()
+        remaining_s = call.deadline_s - now_s
+        call.envelope.remaining_ms = max(0, int(remaining_s * 1000))
+        call.published_s = now_s
+        call.publish_count += 1
+        call.accepted_sequence = None
+        self._unaccepted[call.request_id] = call
+        try:
+            await self._link.client.publish(
+                subjects.request(call.deployment),
+                call.envelope.SerializeToString(),
+                reply=subjects.accepted(self._router_id, call.request_id),
+                headers={
+                    "Nats-Msg-Id": call.message_id,
+                    # Whole seconds; a queued request must not outlive its caller.
+                    "Nats-TTL": str(max(1, math.ceil(remaining_s))),
+                },
+            )
+        except nats.errors.Error as error:
+            self._unaccepted.pop(call.request_id, None)
+            raise OutcomeError(
+                OUTCOME_UNAVAILABLE,
+                "the queue (NATS) cannot be reached at the moment; try again in a second",
+                retry_after_s=1.0,
+            ) from error
+
+    def finish(self, call: PendingCall, answered_by: ReplyEnvelope | None) -> None:
+        """Forgets a call that has ended, and sees to what it leaves behind.
+
+        Args:
+            call: the call.
+            answered_by: its final reply; None if it ended without one.
+        """
+        self._unaccepted.pop(call.request_id, None)
+        if call.accepted_sequence is not None:
+            self._by_sequence.pop(call.accepted_sequence, None)
+        if call.block is None:
+            return
+        if answered_by is not None and answered_by.attempt_count <= 1 and call.publish_count == 1:
+            self._arena.release(call.block)
+        else:
+            # An attempt may still read it: it can start until the deadline, and run for a while.
+            until_s = call.deadline_s + call.attempt_limit_s + 5.0
+            self._arena.release_at(call.block, until_s)
+
+    async def abandon(self, call: PendingCall) -> None:
+        """Takes a request that nobody waits for any more out of the queue, if it is still there."""
+        if not self._link.client.is_connected or call.envelope.keep_reply:
+            return
+        try:
+            await self._link.client.publish(
+                subjects.cancel(call.deployment), call.request_id.encode()
+            )
+            if call.accepted_sequence is not None:
+                await self._delete(call.accepted_sequence)
+            elif len(self._abandoned) < MAX_ABANDONED:
+                self._abandoned[call.request_id] = (call, call.block)
+        except nats.errors.Error as error:
+            log.warning("queue.abandon_failed", request_id=call.request_id, error=str(error))
+
+    async def sweep(self) -> None:
+        """Publishes again what the server has not confirmed in time. Called every half second."""
+        now_s = self._clock.monotonic_s()
+        for call in list(self._unaccepted.values()):
+            if now_s - call.published_s < ACCEPT_TIMEOUT_S or call.reply.done():
+                continue
+            if call.publish_count >= MAX_PUBLISHES:
+                call.fail(_not_stored())
+                continue
+            await self._publish_again(call)
+        for request_id, (call, _) in list(self._abandoned.items()):
+            if now_s - call.published_s > 2 * ACCEPT_TIMEOUT_S:
+                del self._abandoned[request_id]
+
+    async def _publish_again(self, call: PendingCall) -> None:
+        try:
+            await self.publish(call)
+        except OutcomeError as error:
+            # Kept: the next connection publishes all that is pending.
+            log.info("queue.publish_postponed", request_id=call.request_id, reason=error.message)
+
+    async def _on_connected(self) -> None:
+        await streams.ensure_requests(self._link.jetstream)
+        await streams.ensure_kept_replies(self._link.jetstream)
+        client = self._link.client
+        if not self._subscribed:
+            # nats-py drops what exceeds a subscription's limits; the pending calls are the bound.
+            limits = {"pending_msgs_limit": 0, "pending_bytes_limit": 0}
+            await client.subscribe(
+                subjects.accepted(self._router_id, "*"), cb=self._on_accepted, **limits
+            )
+            await client.subscribe(
+                subjects.reply(self._router_id, "*"), cb=self._on_reply, **limits
+            )
+            await client.subscribe(subjects.body(self._router_id), cb=self._on_fetch)
+            advisory = f"{subjects.MAX_DELIVERIES_ADVISORY}.{streams.REQUESTS}.>"
+            await client.subscribe(advisory, cb=self._on_max_deliveries)
+            self._subscribed = True
+        self._by_sequence.clear()
+        waiting = [call for call in self._pending.all() if not call.reply.done()]
+        for call in waiting:
+            if call.publish_count:
+                await self._publish_again(call)
+        if waiting:
+            log.info("queue.published_again", count=len(waiting))
+
+    async def _on_accepted(self, msg: Msg) -> None:
+        request_id = msg.subject.rpartition(".")[2]
+        call = self._unaccepted.pop(request_id, None)
+        if not msg.data:
+            await self._on_no_stream(call)
+            return
+        ack = json.loads(msg.data)
+        if "error" in ack:
+            if call is not None:
+                call.fail(_refused(ack["error"]))
+            return
+        abandoned = self._abandoned.pop(request_id, None)
+        if abandoned is not None:
+            await self._delete(ack["seq"])
+        elif call is not None:
+            call.accepted_sequence = ack["seq"]
+            call.accepted_duplicate = ack.get("duplicate", False)
+            self._by_sequence[ack["seq"]] = call
+            if call.accepted is not None:
+                call.accepted.set()
+
+    async def _on_no_stream(self, call: PendingCall | None) -> None:
+        """Nobody listens on the subject: the stream was lost with nats-server's memory."""
+        log.warning("queue.stream_missing")
+        await streams.ensure_requests(self._link.jetstream)
+        if call is not None and not call.reply.done() and call.publish_count < MAX_PUBLISHES:
+            await self._publish_again(call)
+
+    async def _on_reply(self, msg: Msg) -> None:
+        self.settle(ReplyEnvelope.FromString(msg.data))
+
+    def settle(self, reply: ReplyEnvelope) -> None:
+        """Gives a reply to the call that waits for it; the first final one wins."""
+        call = self._pending.get(reply.request_id)
+        if call is None or call.reply.done():
+            self._counters.late_replies += 1
+        elif reply.final:
+            call.reply.set_result(reply)
+
+    async def _on_fetch(self, msg: Msg) -> None:
+        call = self._pending.get(msg.data.decode())
+        body = b"" if call is None or call.block is None else self._arena.load(call.block)
+        await self._link.client.publish(msg.reply, body)
+
+    async def _on_max_deliveries(self, msg: Msg) -> None:
+        sequence = json.loads(msg.data)["stream_seq"]
+        call = self._by_sequence.pop(sequence, None)
+        if call is not None:
+            call.fail(
+                OutcomeError(
+                    OUTCOME_ABORTED,
+                    f"every one of {streams.MAX_DELIVER} attempts ended without an answer: the "
+                    "replicas or their nodes died or froze while they worked on this request",
+                )
+            )
+            await self._delete(sequence)
+
+    async def _delete(self, sequence: int) -> None:
+        await self._link.client.publish(
+            f"$JS.API.STREAM.MSG.DELETE.{streams.REQUESTS}",
+            json.dumps({"seq": sequence, "no_erase": True}).encode(),
+        )
+
+
+def _refused(error: dict[str, object]) -> OutcomeError:
+    if error.get("err_code") in _STREAM_FULL:
+        return OutcomeError(
+            OUTCOME_RESOURCE_EXHAUSTED,
+            "the queue is full; try again in a second, or add replicas",
+            retry_after_s=1.0,
+        )
+    return OutcomeError(
+        OUTCOME_UNAVAILABLE,
+        f"the queue refused the request: {error.get('description', 'no reason given')}",
+        retry_after_s=1.0,
+    )
+
+
+def _not_stored() -> OutcomeError:
+    return OutcomeError(
+        OUTCOME_UNAVAILABLE,
+        f"the queue did not confirm the request after {MAX_PUBLISHES} attempts; try again",
+        retry_after_s=1.0,
+    )

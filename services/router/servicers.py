@@ -1,0 +1,162 @@
+"""The two transports round the one core: raw bytes in, raw bytes out.
+
+Handlers without (de)serialisers get and give bytes, so that no tensor is decoded here.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import grpc.aio
+import structlog
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+
+from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL
+from forebay.v1.inference_pb2 import InferResponse
+from services.router.inference import Caller, InferenceCore
+from services.runtime import telemetry
+from services.wire.outcomes import LABELS, STATUS, OutcomeError
+
+log = structlog.get_logger()
+
+ROUTER_SERVICE = "forebay.v1.RouterService"
+
+Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
+
+# Fields that are not repeated may follow a serialised message: parsers take the last value.
+_FINAL: bytes = InferResponse(index=0, final=True).SerializeToString()
+
+
+class RawUnaryHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Unary methods by full path, without (de)serialisers."""
+
+    def __init__(self, methods: dict[str, Handler]) -> None:
+        """Methods by path, such as `/forebay.v1.RouterService/Infer`."""
+        self._handlers = {
+            path: grpc.unary_unary_rpc_method_handler(method) for path, method in methods.items()
+        }
+
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        """The handler of a call, or None if it is not one of ours."""
+        return self._handlers.get(handler_call_details.method)
+
+
+class InferServicer:
+    """`Infer` and `ModelInfer`."""
+
+    def __init__(self, core: InferenceCore) -> None:
+        """Serves with a core."""
+        self._core = core
+
+    async def infer(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`/forebay.v1.RouterService/Infer`."""
+        return await self._call(body, context, ROUTER_SERVICE + "/Infer") + _FINAL
+
+    async def model_infer(self, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        """`/inference.GRPCInferenceService/ModelInfer`."""
+        return await self._call(body, context, "inference.GRPCInferenceService/ModelInfer")
+
+    async def _call(self, body: bytes, context: grpc.aio.ServicerContext, method: str) -> bytes:
+        caller = _caller(context)
+        span = _server_span(method, caller) if telemetry.enabled() else None
+        failed: str | None = "cancelled"
+        try:
+            response = await self._core.infer(body, caller)
+            failed = None
+            context.set_trailing_metadata(
+                (
+                    ("forebay-request-id", caller.request_id),
+                    ("forebay-trace-id", caller.trace_id),
+                )
+            )
+            return response
+        except OutcomeError as error:
+            failed = LABELS[error.outcome]
+            return await _abort(context, error, caller)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            failed = "internal"
+            log.exception("infer.failed", trace_id=caller.trace_id, request_id=caller.request_id)
+            raise await _abort_internal(context, caller) from error
+        finally:
+            if span is not None:
+                span.set(forebay__request__id=caller.request_id)
+                span.end(error=failed)
+
+
+def _caller(context: grpc.aio.ServicerContext) -> Caller:
+    traceparent = tracestate = ""
+    for key, value in context.invocation_metadata() or ():
+        if key == "traceparent":
+            traceparent = value
+        elif key == "tracestate":
+            tracestate = value
+    return Caller(context.time_remaining(), traceparent, tracestate)
+
+
+def _server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
+    span = telemetry.span(
+        method,
+        "SERVER",
+        {"traceparent": caller.traceparent, "tracestate": caller.tracestate},
+        attributes={"rpc.system": "grpc", "rpc.method": method},
+    )
+    if span is not None:
+        caller.traceparent, caller.tracestate = span.traceparent, span.tracestate
+    return span
+
+
+async def _abort(context: grpc.aio.ServicerContext, error: OutcomeError, caller: Caller) -> bytes:
+    log.info(
+        "infer.refused",
+        outcome=LABELS[error.outcome],
+        message=error.message,
+        request_id=caller.request_id,
+        trace_id=caller.trace_id,
+    )
+    message = f"{error.message} [trace {caller.trace_id}]"
+    trailers: list[tuple[str, str | bytes]] = [
+        ("forebay-request-id", caller.request_id),
+        ("forebay-trace-id", caller.trace_id),
+        ("grpc-status-details-bin", _details(error, message, caller)),
+    ]
+    if error.retry_after_s is not None:
+        trailers.append(("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))))
+    await context.abort(STATUS[error.outcome], message, tuple(trailers))
+    raise AssertionError("abort raises")
+
+
+async def _abort_internal(context: grpc.aio.ServicerContext, caller: Caller) -> BaseException:
+    """Answers a defect of ours; the stack trace is in the log and nowhere else."""
+    sentence = "the router failed on this request; its log has the reason"
+    try:
+        await _abort(context, OutcomeError(OUTCOME_INTERNAL, sentence), caller)
+    except grpc.aio.AbortError as error:
+        aborted: BaseException = error
+        return aborted
+    raise AssertionError("abort raises")
+
+
+def _details(error: OutcomeError, message: str, caller: Caller) -> bytes:
+    status = Status(code=STATUS[error.outcome].value[0], message=message)
+    info = ErrorInfo(
+        reason=LABELS[error.outcome].upper(),
+        domain="forebay",
+        metadata={"request_id": caller.request_id, "trace_id": caller.trace_id},
+    )
+    details: list[ErrorInfo | RetryInfo] = [info]
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromMilliseconds(int(error.retry_after_s * 1000))
+        details.append(RetryInfo(retry_delay=delay))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    serialized: bytes = status.SerializeToString()
+    return serialized

@@ -1,1 +1,65 @@
-"""Forebay: a self-hosted gRPC mesh that turns machines with GPUs into serverless inference."""
+"""Forebay: a self-hosted gRPC mesh that turns machines with GPUs into serverless inference.
+
+    import forebay
+
+    with forebay.Client() as client:
+        result = client.infer("file-type", {"CONTENT": numpy.array([data], dtype=object)})
+        result["LABEL"]
+
+What is exported here is imported on first use: `import forebay` itself costs nothing.
+"""
+
+import importlib
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forebay.aio import AsyncClient
+    from forebay.client import Client
+    from forebay.errors import (
+        CancelledError,
+        DeadlineExceededError,
+        DeploymentNotFoundError,
+        ForebayError,
+        InvalidRequestError,
+        InvalidResponseError,
+        ModelError,
+        PoisonRequestError,
+        QueueFullError,
+        UnavailableError,
+    )
+    from forebay.inference import InferResult
+
+__all__ = [
+    "AsyncClient",
+    "CancelledError",
+    "Client",
+    "DeadlineExceededError",
+    "DeploymentNotFoundError",
+    "ForebayError",
+    "InferResult",
+    "InvalidRequestError",
+    "InvalidResponseError",
+    "ModelError",
+    "PoisonRequestError",
+    "QueueFullError",
+    "UnavailableError",
+]
+
+_MODULES = {"AsyncClient": "forebay.aio", "Client": "forebay.client"}
+_MODULES["InferResult"] = "forebay.inference"
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return version("forebay")
+        except PackageNotFoundError:
+            return "0+checkout"
+    if name in __all__:
+        return getattr(importlib.import_module(_MODULES.get(name, "forebay.errors")), name)
+    raise AttributeError(f"module 'forebay' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,174 @@
+"""One inference as messages: what both clients share, without any input or output."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from numpy.typing import ArrayLike, NDArray
+
+from forebay import tensors
+from forebay.errors import (
+    REQUEST_ID_KEY,
+    TRACE_ID_KEY,
+    ForebayError,
+    InvalidRequestError,
+    InvalidResponseError,
+    from_rpc_error,
+)
+from forebay.v1.inference_pb2 import InferRequest, InferResponse
+from services.runtime import telemetry
+from services.wire.channels import CHANNEL_OPTIONS
+
+__all__ = ["CHANNEL_OPTIONS", "Call", "InferResult", "build_request", "read_response"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferResult(Mapping[str, NDArray[Any]]):
+    """The outputs of one inference: a read-only mapping of output name to array.
+
+    Attributes:
+        outputs: arrays by output name. Fixed-size types are read-only views; `.copy()` makes a
+            writable array. BYTES outputs are object arrays of bytes.
+        model_version: version of the model that answered.
+        request_id: identifies the request in logs and traces.
+        trace_id: W3C trace id of the request; None if it has none.
+        index: position of this answer among the request's answers, from 0.
+        final: whether this is the request's last answer.
+    """
+
+    outputs: Mapping[str, NDArray[Any]] = field(repr=False)
+    model_version: str
+    request_id: str | None
+    trace_id: str | None
+    index: int
+    final: bool
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.outputs)
+
+    def __len__(self) -> int:
+        return len(self.outputs)
+
+
+def build_request(
+    deployment: str,
+    inputs: Mapping[str, ArrayLike],
+    outputs: Sequence[str] | None,
+    idempotency_key: str | None,
+    model_version: str,
+) -> InferRequest:
+    """The request for one inference.
+
+    Raises:
+        InvalidRequestError: if an input is not an array that can be sent.
+    """
+    request = InferRequest(
+        model_name=deployment,
+        model_version=model_version,
+        idempotency_key=idempotency_key or "",
+    )
+    for name, value in inputs.items():
+        try:
+            datatype, shape, raw = tensors.encode(value)
+        except ValueError as error:
+            raise InvalidRequestError(f"input {name!r}: {error}") from error
+        request.inputs.add(name=name, datatype=datatype, shape=shape)
+        request.raw_input_contents.append(raw)
+    for name in outputs or ():
+        request.outputs.add(name=name)
+    return request
+
+
+def read_response(response: InferResponse, metadata: Mapping[str, str]) -> InferResult:
+    """The result in a response and its call's trailing metadata.
+
+    Raises:
+        InvalidResponseError: if a tensor's bytes don't fit its shape and type.
+    """
+    request_id, trace_id = metadata.get(REQUEST_ID_KEY), metadata.get(TRACE_ID_KEY)
+    raws = response.raw_output_contents
+    arrays: dict[str, NDArray[Any]] = {}
+    for position, output in enumerate(response.outputs):
+        try:
+            if output.HasField("contents") or position >= len(raws):
+                array = tensors.decode_contents(output.datatype, output.shape, output.contents)
+            else:
+                array = tensors.decode(output.datatype, output.shape, raws[position])
+        except ValueError as error:
+            raise InvalidResponseError(
+                f"output {output.name!r}: {error}", request_id=request_id, trace_id=trace_id
+            ) from error
+        arrays[output.name] = array
+    return InferResult(
+        arrays, response.model_version, request_id, trace_id, response.index, response.final
+    )
+
+
+class Call:
+    """One call's span and metadata, from just before it is made until it has ended."""
+
+    def __init__(self, deployment: str, address: str) -> None:
+        """Starts the call's span, a child of the caller's active OpenTelemetry span if any."""
+        self._address = address
+        carrier = _active_context()
+        self._span = telemetry.span(
+            "forebay.v1.RouterService/Infer",
+            "CLIENT",
+            carrier,
+            attributes={
+                "rpc.system": "grpc",
+                "rpc.service": "forebay.v1.RouterService",
+                "rpc.method": "Infer",
+                "server.address": address,
+                "forebay.deployment": deployment,
+            },
+        )
+        if self._span is not None:
+            carrier = self._span.carrier
+        self._trace_id = telemetry.trace_id(carrier.get("traceparent", ""))
+        self.metadata = tuple(carrier.items())
+
+    def succeeded(self, response: InferResponse, trailers: Any) -> InferResult:
+        """Ends the call with its response."""
+        metadata = dict(trailers or ())
+        if self._trace_id is not None:
+            metadata.setdefault(TRACE_ID_KEY, self._trace_id)
+        try:
+            result = read_response(response, metadata)
+        except InvalidResponseError:
+            self.end("invalid_response")
+            raise
+        self.end(None, metadata.get(REQUEST_ID_KEY))
+        return result
+
+    def failed(self, error: grpc.RpcError) -> ForebayError:
+        """Ends the call with what the stub raised; returns what the caller shall get."""
+        typed = from_rpc_error(error, self._address, self._trace_id)
+        self.end(typed.status.name if typed.status else "unknown", typed.request_id)
+        return typed
+
+    def end(self, error: str | None, request_id: str | None = None) -> None:
+        """Ends the call's span."""
+        if self._span is None:
+            return
+        if request_id is not None:
+            self._span.set(forebay__request_id=request_id)
+        self._span.end(error)
+        self._span = None
+
+
+def _active_context() -> dict[str, str]:
+    """W3C context of the caller's active span; empty if there is none."""
+    # Whoever has an active span has imported this; importing it for everyone costs 20 ms.
+    if "opentelemetry.trace" not in sys.modules:
+        return {}
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(carrier)
+    return carrier

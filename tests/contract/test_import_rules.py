@@ -1,0 +1,86 @@
+"""Who may import what."""
+
+import ast
+
+from tests.contract.tree import ROOT, imports, name_of, parse, python_files
+
+SHARED = ("wire", "runtime")
+
+# Modules that must be pure whatever their docstring says; others declare it with `Pure:`.
+PURE = (
+    "services/wire/protobuf_scan.py",
+    "services/router/request_check.py",
+    "services/metrics/window.py",
+)
+
+IMPURE = ("asyncio", "grpc", "nats", "time")
+
+
+def _is(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+def test_services_do_not_import_each_other() -> None:
+    services = {p.name for p in (ROOT / "services").iterdir() if (p / "__init__.py").is_file()}
+    found = []
+    for service in sorted(services - set(SHARED)):
+        others = [f"services.{other}" for other in services - {service, *SHARED}]
+        for file in python_files(f"services/{service}"):
+            found += [
+                f"{name_of(file)}:{line} imports {name}"
+                for line, name in imports(file)
+                if any(_is(name, other) for other in others)
+            ]
+    assert not found
+
+
+def test_wire_and_runtime_import_no_service_and_no_client() -> None:
+    found = []
+    for file in python_files("services/wire", "services/runtime"):
+        for line, name in imports(file):
+            allowed = name.startswith(("services.wire", "services.runtime", "forebay.v1"))
+            if name.startswith(("services.", "forebay")) and not allowed:
+                found.append(f"{name_of(file)}:{line} imports {name}")
+    assert not found
+
+
+def test_runtime_does_not_import_wire() -> None:
+    found = [
+        f"{name_of(file)}:{line} imports {name}"
+        for file in python_files("services/runtime")
+        for line, name in imports(file)
+        if _is(name, "services.wire")
+    ]
+    assert not found
+
+
+def test_clients_import_no_service() -> None:
+    """What users import talks to services over gRPC; only the local mesh starts them."""
+    found = []
+    for file in python_files("forebay"):
+        for line, name in imports(file):
+            if name.startswith("services.") and not name.startswith(
+                ("services.wire", "services.runtime")
+            ):
+                found.append(f"{name_of(file)}:{line} imports {name}")
+    assert not found
+
+
+def test_modules_marked_pure_import_nothing_that_waits_or_talks() -> None:
+    found = []
+    for file in python_files("services", "forebay"):
+        if "Pure:" not in (ast.get_docstring(parse(file)) or ""):
+            continue
+        found += [
+            f"{name_of(file)}:{line} imports {name}"
+            for line, name in imports(file)
+            if any(_is(name, package) for package in IMPURE)
+        ]
+    assert not found
+
+
+def test_modules_that_must_be_pure_say_so() -> None:
+    unmarked = [
+        name for name in PURE if "Pure:" not in (ast.get_docstring(parse(ROOT / name)) or "")
+    ]
+    assert not unmarked

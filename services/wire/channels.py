@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc.aio
 
+from services.runtime import ports
 from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 
 _KEEPALIVE: list[tuple[str, Any]] = [
@@ -35,3 +36,17 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to a process of the mesh at `host:port`."""
     return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+
+
+def listen(server: grpc.aio.Server, address: str) -> str:
+    """Has a server listen and returns where it does, with the port the kernel chose for port 0.
+
+    Raises:
+        ports.AddressError: if the address cannot be listened on.
+    """
+    ports.check_free(address)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise ports.AddressError(f"cannot listen on {address}: {error}") from error
+    return f"{address.rpartition(':')[0]}:{port}"

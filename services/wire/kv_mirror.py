@@ -1,0 +1,197 @@
+"""A local copy of a key-value bucket: read at once, watched, and read anew when in doubt.
+
+nats-py's watch can end silently when nats-server restarts. So the bucket is read anew on each
+reconnection, and its last sequence number is compared with what the watch has seen every
+POLL_INTERVAL_S: a change that the watch missed is noticed then at the latest.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import nats.errors
+import structlog
+from nats.js import JetStreamContext, api
+from nats.js.kv import KV_DEL, KV_OP, KeyValue
+
+from services.wire.nats_link import NatsLink
+
+log = structlog.get_logger()
+
+POLL_INTERVAL_S = 2.0
+_RETRY_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class KvEntry:
+    """A value and its revision, which compare-and-set needs."""
+
+    value: bytes
+    revision: int
+
+
+class KvMirror:
+    """The current entries of one bucket.
+
+    Attributes:
+        known: whether the bucket has been read since the process began.
+        changed: set whenever an entry changes and after each full read; whoever waits clears it.
+    """
+
+    def __init__(
+        self, link: NatsLink, open_bucket: Callable[[JetStreamContext], Awaitable[KeyValue]]
+    ) -> None:
+        """An empty mirror that fills when the link connects.
+
+        Args:
+            link: reads the bucket before it counts as connected.
+            open_bucket: one of the buckets in `streams`.
+        """
+        self._link = link
+        self._open_bucket = open_bucket
+        self._entries: dict[str, KvEntry] = {}
+        # Revisions of deleted keys: what comes late must not bring them back.
+        self._deleted: dict[str, int] = {}
+        self._bucket: KeyValue | None = None
+        self._bucket_name = ""
+        self._watcher: KeyValue.KeyWatcher | None = None
+        self._last_revision = 0
+        self.known = False
+        self.changed = asyncio.Event()
+        link.on_connected(self._load)
+
+    @property
+    def bucket(self) -> KeyValue:
+        """The bucket, to write to.
+
+        Raises:
+            nats.errors.Error: before the first connection.
+        """
+        if self._bucket is None:
+            raise nats.errors.ConnectionClosedError
+        return self._bucket
+
+    def get(self, key: str) -> KvEntry | None:
+        """The entry of a key, or None."""
+        return self._entries.get(key)
+
+    def entries(self, prefix: str) -> dict[str, KvEntry]:
+        """Entries whose key begins with `prefix`, by the rest of their key."""
+        return {
+            key.removeprefix(prefix): entry
+            for key, entry in self._entries.items()
+            if key.startswith(prefix)
+        }
+
+    async def put(self, key: str, value: bytes, revision: int) -> KvEntry:
+        """Writes a key if it still has the revision that was read; 0 if there must be none.
+
+        Raises:
+            nats.js.errors.KeyWrongLastSequenceError: if someone else has written it since.
+            nats.errors.Error: if NATS cannot be reached; whether it was written is unknown.
+        """
+        new_revision = await self.bucket.update(key, value, last=revision or self._after(key))
+        self._apply(key, value, new_revision)
+        return KvEntry(value, new_revision)
+
+    async def delete(self, key: str) -> None:
+        """Removes a key if it has not changed since it was last seen here.
+
+        Raises:
+            nats.js.errors.APIError: if it has changed.
+            nats.errors.Error: if NATS cannot be reached; whether it was removed is unknown.
+        """
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        # KeyValue.delete does not tell the revision, which the next put of the key needs.
+        headers = {
+            KV_OP: KV_DEL,
+            api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(entry.revision),
+        }
+        subject = f"$KV.{self._bucket_name}.{key}"
+        ack = await self._link.jetstream.publish(subject, headers=headers)
+        self._apply(key, None, ack.seq)
+
+    async def run(self) -> None:
+        """Follows the bucket for ever."""
+        while True:
+            try:
+                await self._follow()
+            except (nats.errors.Error, TimeoutError) as error:
+                if self._link.client.is_connected:
+                    log.warning("kv.watch_failed", error=str(error) or type(error).__name__)
+                await asyncio.sleep(_RETRY_S)
+
+    def _after(self, key: str) -> int:
+        # To JetStream a deleted key still has a last sequence: that of its deletion.
+        return self._deleted.get(key, 0)
+
+    async def _follow(self) -> None:
+        watcher = self._watcher
+        if watcher is None or not self._link.client.is_connected:
+            await asyncio.sleep(_RETRY_S)
+            return
+        try:
+            entry = await watcher.updates(timeout=POLL_INTERVAL_S)
+        except nats.errors.TimeoutError:
+            await self._reload_if_behind()
+            return
+        if isinstance(entry, KeyValue.Entry):
+            self._apply(entry.key, None if entry.operation else entry.value, entry.revision)
+
+    async def _reload_if_behind(self) -> None:
+        if self._bucket is None:
+            return
+        status = await self._bucket.status()
+        if status.stream_info.state.last_seq != self._last_revision:
+            log.debug("kv.reloading", bucket=status.bucket)
+            await self._load()
+
+    async def _load(self) -> None:
+        bucket = await self._open_bucket(self._link.jetstream)
+        status = await bucket.status()
+        watcher = await bucket.watchall()
+        # Entries may have been removed without a trace: the last one seen need not be the last.
+        last_revision = status.stream_info.state.last_seq
+        entries: dict[str, KvEntry] = {}
+        deleted: dict[str, int] = {}
+        try:
+            while (entry := await watcher.updates(timeout=5)) is not None:
+                last_revision = max(last_revision, entry.revision)
+                if entry.operation:
+                    deleted[entry.key] = entry.revision
+                else:
+                    entries[entry.key] = KvEntry(entry.value or b"", entry.revision)
+        except nats.errors.Error:
+            await _stop(watcher)
+            raise
+        old = self._watcher
+        self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
+        self._entries, self._deleted = entries, deleted
+        self._last_revision = last_revision
+        self.known = True
+        self.changed.set()
+        if old is not None:
+            await _stop(old)
+
+    def _apply(self, key: str, value: bytes | None, revision: int) -> None:
+        self._last_revision = max(self._last_revision, revision)
+        entry = self._entries.get(key)
+        known = entry.revision if entry else self._deleted.get(key, 0)
+        if revision < known:
+            return
+        if value is None:
+            self._entries.pop(key, None)
+            self._deleted[key] = revision
+        else:
+            self._deleted.pop(key, None)
+            self._entries[key] = KvEntry(value, revision)
+        self.changed.set()
+
+
+async def _stop(watcher: KeyValue.KeyWatcher) -> None:
+    try:
+        await watcher.stop()
+    except nats.errors.Error as error:
+        log.debug("kv.stop_failed", error=str(error) or type(error).__name__)

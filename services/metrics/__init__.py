@@ -1,1 +1,1 @@
-"""Joins node reports with queue state into snapshots and Prometheus metrics."""
+"""Joins what nodes report with what JetStream knows, for the autoscaler and for people."""

@@ -1,0 +1,104 @@
+"""forebay-metrics: hosts the agents' sessions and says how loaded the mesh is."""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc.aio
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+
+from forebay.v1 import metrics_pb2_grpc, node_pb2_grpc
+from services.metrics import exposition
+from services.metrics.http_server import HttpServer, Page
+from services.metrics.loads import LoadTable
+from services.metrics.metrics_service import MetricsService
+from services.metrics.node_service import NodeService
+from services.metrics.nodes import NodeTable
+from services.metrics.queues import Queues
+from services.metrics.replica_logs import ReplicaLogs
+from services.metrics.settings import MetricsSettings
+from services.metrics.snapshots import Mesh
+from services.runtime import process
+from services.runtime.clock import SystemClock
+from services.runtime.health import Health
+from services.runtime.tasks import run_until
+from services.wire import streams
+from services.wire.channels import SERVER_OPTIONS, listen
+from services.wire.kv_mirror import KvMirror
+from services.wire.nats_link import NatsLink
+
+HEALTH_INTERVAL_S = 0.25
+FORGET_INTERVAL_S = 10.0
+STOP_GRACE_S = 2.0
+
+SERVICE_NAMES = ["forebay.v1.MetricsService", "forebay.v1.NodeService"]
+
+
+async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set."""
+    clock = SystemClock()
+    link = NatsLink("forebay-metrics", settings.nats_url, settings.nats_credentials_file)
+    deployments = KvMirror(link, streams.deployments_bucket)
+    queues = Queues(link, deployments, clock, settings.window_s)
+    mesh = Mesh(NodeTable(settings.node_grace_s), LoadTable(settings.window_s), queues, clock)
+    nodes = NodeService(mesh, ReplicaLogs(link), settings.report_interval_s)
+    snapshots = MetricsService(mesh)
+    http = HttpServer(_pages(exposition.registry(mesh, lambda: link.connected), link))
+
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    node_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
+    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(snapshots, server)
+    health = Health(server, SERVICE_NAMES)
+    address = listen(server, settings.listen)
+    await http.start(settings.http_listen)
+    await server.start()
+    process.announce(settings, metrics=address, metrics_http=http.address)
+    try:
+        await run_until(
+            stopping,
+            nats=link.run(stopping),
+            deployments=deployments.run(),
+            queues=queues.run(),
+            forget=_forget(mesh),
+            health=_keep_health(health, link),
+        )
+    finally:
+        await health.set_serving(False)
+        nodes.end_sessions()
+        snapshots.end_watches()
+        await http.stop()
+        await server.stop(STOP_GRACE_S)
+        await link.close()
+
+
+def main() -> None:
+    """Runs the service as a process."""
+    process.run("metrics", MetricsSettings, serve)
+
+
+async def _keep_health(health: Health, link: NatsLink) -> None:
+    while True:
+        await health.set_serving(link.connected)
+        await asyncio.sleep(HEALTH_INTERVAL_S)
+
+
+async def _forget(mesh: Mesh) -> None:
+    while True:
+        mesh.forget()
+        await asyncio.sleep(FORGET_INTERVAL_S)
+
+
+def _pages(registry: CollectorRegistry, link: NatsLink) -> dict[str, Callable[[], Page]]:
+    def metrics() -> Page:
+        return Page(200, exposition.text(registry), CONTENT_TYPE_PLAIN_0_0_4)
+
+    def healthz() -> Page:
+        if link.connected:
+            return Page(200, b"serving\n")
+        return Page(503, b"not serving: not connected to NATS\n")
+
+    return {"/metrics": metrics, "/healthz": healthz}
+
+
+if __name__ == "__main__":
+    main()

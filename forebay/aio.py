@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from forebay import addresses
 from forebay.inference import CHANNEL_OPTIONS, Call, InferResult, build_request
-from forebay.v1.router_pb2_grpc import RouterServiceStub
+from forebay.stubs import router_service
 from services.runtime import telemetry
 
 
@@ -79,7 +79,7 @@ class AsyncClient:
         if self._channel is None:
             # A channel belongs to the running loop, which there may not be in __init__.
             self._channel = grpc.aio.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-            self._stub = RouterServiceStub(self._channel)
+            self._stub = router_service(self._channel)
         call = Call(deployment, self.address)
         sent = self._stub.Infer(request, timeout=timeout_s, metadata=call.metadata)
         try:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from forebay import addresses
 from forebay.inference import CHANNEL_OPTIONS, Call, InferResult, build_request
-from forebay.v1.router_pb2_grpc import RouterServiceStub
+from forebay.stubs import router_service
 from services.runtime import telemetry
 
 
@@ -34,7 +34,7 @@ class Client:
         if not telemetry.enabled():
             telemetry.configure("client")
         self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
-        self._stub = RouterServiceStub(self._channel)
+        self._stub = router_service(self._channel)
 
     def infer(
         self,

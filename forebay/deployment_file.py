@@ -7,7 +7,7 @@ import difflib
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -43,13 +43,13 @@ class Resources(BaseModel):
     model_config = _STRICT
 
     gpus: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         le=64,
         description="GPUs: a whole number, or a fraction of one. 0 runs on a CPU slot.",
     )
     gpu_memory_bytes: int = Field(
-        0, ge=0, description="GPU memory the model needs; 0 means not declared."
+        default=0, ge=0, description="GPU memory the model needs; 0 means not declared."
     )
 
     @field_validator("gpus")
@@ -73,24 +73,27 @@ class DeploymentSpec(BaseModel):
         min_length=1,
         description="Triton model directory (config.pbtxt and versions), relative to this file.",
     )
-    replicas: int = Field(1, ge=0, le=1000, description="How many replicas run.")
+    replicas: int = Field(default=1, ge=0, le=1000, description="How many replicas run.")
     resources: Resources = Field(
-        default_factory=Resources, description="What one replica needs of its node."
+        default=Resources(), description="What one replica needs of its node."
     )
     max_ongoing_requests: int = Field(
-        8, ge=1, le=1024, description="Requests one replica works on at once."
+        default=8, ge=1, le=1024, description="Requests one replica works on at once."
     )
     request_timeout_s: float = Field(
-        60.0,
+        default=60.0,
         ge=0.001,
         le=86400,
         description="Seconds a call without a deadline gets, and the longest one attempt may run.",
     )
     max_queued_requests: int = Field(
-        1000, ge=1, le=1_000_000, description="Requests that may wait or run through one router."
+        default=1000,
+        ge=1,
+        le=1_000_000,
+        description="Requests that may wait or run through one router.",
     )
     canary: Literal["zeros", "off"] = Field(
-        "zeros",
+        default="zeros",
         description="Inference a replica must pass before it takes requests: inputs of zeros and "
         "empty strings, or none, for models that refuse zeros.",
     )
@@ -187,7 +190,7 @@ def parse(text: str, source: str) -> tuple[DeploymentSpec, dict[str, int]]:
 class _Loader(yaml.SafeLoader):
     """Safe YAML in which on, off, yes and no are words, as in YAML 1.2."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012, declared by the base class
         first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -159,12 +159,13 @@ def _build(scratch: Path, home: Path, interpreter: Interpreter, progress: Progre
 
 
 def _make_environment(interpreter: Interpreter, directory: Path, final: Path) -> None:
-    done = subprocess.run(
-        [interpreter.executable, "-I", "-m", "venv", directory],
-        capture_output=True,
-        text=True,
-        timeout=_INSTALL_TIMEOUT_S,
-    )
+    venv = [str(interpreter.executable), "-I", "-m", "venv", str(directory)]
+    # Debian keeps ensurepip apart (package python3-venv): then our own pip installs the first one.
+    pip = [sys.executable, "-m", "pip", "--python", str(directory / "bin" / "python")]
+    done = _run(venv)
+    if done.returncode != 0:
+        done = _run([*venv, "--clear", "--without-pip"])
+        done = done if done.returncode else _run([*pip, "install", "--quiet", "pip"])
     if done.returncode != 0:
         raise SetupError(
             f"{interpreter.executable} cannot make virtual environments (Debian, Ubuntu: "
@@ -174,6 +175,10 @@ def _make_environment(interpreter: Interpreter, directory: Path, final: Path) ->
     for file in (directory / "pyvenv.cfg", *(directory / "bin").iterdir()):
         if not file.is_symlink() and file.is_file():
             file.write_text(file.read_text().replace(str(directory), str(final)))
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=_INSTALL_TIMEOUT_S)
 
 
 def _pip(python: Path, arguments: list[str]) -> None:

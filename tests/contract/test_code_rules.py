@@ -16,7 +16,7 @@ CODE = ("forebay", "services", "tests", "examples", "scripts", "benchmarks")
 # The only file that asks what time it is.
 CLOCK = "services/runtime/clock.py"
 # Where spans need the wall clock in nanoseconds, which the Clock does not give.
-SPAN_CLOCKS: frozenset[str] = frozenset()
+SPAN_CLOCKS = frozenset({"services/node_agent/tracing.py"})
 CLOCK_CALLS = {"time", "time_ns", "monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns"}
 
 

@@ -10,7 +10,13 @@ SHARED = ("wire", "runtime")
 PURE = (
     "services/wire/protobuf_scan.py",
     "services/router/request_check.py",
+    "services/metrics/loads.py",
     "services/metrics/window.py",
+    "services/node_agent/canary.py",
+    "services/node_agent/credit.py",
+    "services/node_agent/reconcile.py",
+    "services/node_agent/replica_states.py",
+    "services/node_agent/restart_policy.py",
 )
 
 IMPURE = ("asyncio", "grpc", "nats", "time")

@@ -45,7 +45,6 @@ class KeptReplies:
         self._link = link
         self._queue = queue
         self._pending = pending
-        self._shared: dict[str, asyncio.Future[ReplyEnvelope]] = {}
 
     async def answer(
         self, call: PendingCall, wait: Callable[[PendingCall], Awaitable[ReplyEnvelope]]
@@ -77,9 +76,13 @@ class KeptReplies:
             self._queue.settle(ReplyEnvelope.FromString(msg.data))
 
         try:
-            subscription = await self._link.client.subscribe(
-                call.envelope.reply_subject, cb=on_reply
-            )
+            subscriptions = [
+                await self._link.client.subscribe(subject, cb=on_reply)
+                for subject in (
+                    call.envelope.reply_subject,
+                    subjects.failed_reply(call.request_id),
+                )
+            ]
             try:
                 kept = await self._find(call)
                 if kept is not None:
@@ -88,7 +91,8 @@ class KeptReplies:
                 return await wait(call)
             finally:
                 if self._link.client.is_connected:
-                    await subscription.unsubscribe()
+                    for subscription in subscriptions:
+                        await subscription.unsubscribe()
         except (nats.errors.Error, TimeoutError) as error:
             raise OutcomeError(OUTCOME_UNAVAILABLE, _unavailable, retry_after_s=1.0) from error
 

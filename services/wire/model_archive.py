@@ -100,7 +100,7 @@ def check(path: Path) -> ModelConfig:
                 "the archive has no version: a model needs at least one directory whose name is "
                 "a positive integer, such as 1"
             )
-        return _parse_config(_read(archive, config))
+        return parse_config(_read(archive, config))
 
 
 def unpack(path: Path, directory: Path) -> None:
@@ -226,7 +226,12 @@ def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
         return source.read()
 
 
-def _parse_config(content: bytes) -> ModelConfig:
+def parse_config(content: bytes) -> ModelConfig:
+    """Parses a config.pbtxt.
+
+    Raises:
+        ModelArchiveError: with the line and column of what is wrong.
+    """
     try:
         config: ModelConfig = text_format.Parse(content.decode(), ModelConfig())
     except UnicodeDecodeError as error:

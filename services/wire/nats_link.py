@@ -28,7 +28,13 @@ class NatsLinkClosedError(ConnectionError):
 
 
 class NatsLink:
-    """One supervised connection to NATS with its JetStream context."""
+    """One supervised connection to NATS with its JetStream context.
+
+    Attributes:
+        client: the nats-py client.
+        jetstream: its JetStream context.
+        connections: how often the connection has come up; rises by one with each.
+    """
 
     def __init__(self, name: str, url: str, credentials_file: Path | None = None) -> None:
         """Prepares a connection.
@@ -46,6 +52,7 @@ class NatsLink:
         self._ready = asyncio.Event()
         self._closed_error: asyncio.Future[None] | None = None
         self._stopping = False
+        self.connections = 0
         self.client = Client()
         self.jetstream: JetStreamContext = self.client.jetstream()
 
@@ -128,6 +135,7 @@ class NatsLink:
                 log.warning("nats.prepare_failed", error=str(error) or type(error).__name__)
                 await asyncio.sleep(RECONNECT_WAIT_S)
             else:
+                self.connections += 1
                 self._ready.set()
                 log.info("nats.connected", server=self._urls[0].rsplit("@", 1)[-1])
                 return

@@ -30,6 +30,11 @@ def kept_reply(request_id: str) -> str:
     return f"forebay.kept.{request_id}"
 
 
+def failed_reply(request_id: str) -> str:
+    """Where a failure of an idempotent request is awaited; it is not kept."""
+    return f"forebay.failed.{request_id}"
+
+
 def cancel(deployment: str) -> str:
     """Where routers say that nobody waits any more; the payload is the request id."""
     return f"forebay.cancel.{deployment}"

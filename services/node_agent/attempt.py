@@ -1,0 +1,121 @@
+"""One attempt at one request: from the delivered message to Triton's answer as an outcome."""
+
+from dataclasses import dataclass
+
+import grpc.aio
+import nats.errors
+from tritonclient.grpc import service_pb2 as triton
+
+from forebay.v1.envelope_pb2 import (
+    OUTCOME_INTERNAL,
+    OUTCOME_OK,
+    BodyClaim,
+    Outcome,
+    RequestEnvelope,
+)
+from services.node_agent.shared_memory import has_object
+from services.node_agent.triton_client import Metadata, TritonClient
+from services.wire import outcomes
+from services.wire.limits import MAX_BODY_BYTES
+from services.wire.nats_link import NatsLink
+
+FETCH_TIMEOUT_S = 5.0
+
+_STUB_DIED = ("Stub process", "stub process")
+
+
+class ReplicaLostError(Exception):
+    """Triton, or the process inside it that runs the model, died during the attempt."""
+
+
+class RequestGoneError(Exception):
+    """Nobody waits for the request any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What Triton said.
+
+    Attributes:
+        outcome: how the attempt ended.
+        message: why, if the outcome is not OK.
+        body: a serialised ModelInferResponse, if it is.
+    """
+
+    outcome: Outcome
+    message: str
+    body: bytes
+
+
+async def run(
+    envelope: RequestEnvelope, client: TritonClient, link: NatsLink, metadata: Metadata | None
+) -> Answer:
+    """Gives a request to Triton.
+
+    Args:
+        envelope: the request.
+        client: of the replica's Triton.
+        link: to fetch a claimed body of another host.
+        metadata: gRPC metadata for Triton.
+
+    Raises:
+        ReplicaLostError: if Triton or its model's process died.
+        RequestGoneError: if the body is not kept any more.
+    """
+    try:
+        if envelope.WhichOneof("payload") == "claim":
+            body = await _claimed_body(envelope, client, link)
+        else:
+            body = envelope.body
+        response = await client.infer(body, metadata)
+    except grpc.aio.AioRpcError as error:
+        return _refusal(error)
+    if len(response) > MAX_BODY_BYTES:
+        return Answer(
+            OUTCOME_INTERNAL,
+            f"the model's answer is {len(response)} bytes; the limit is {MAX_BODY_BYTES} bytes",
+            b"",
+        )
+    return Answer(OUTCOME_OK, "", response)
+
+
+def _refusal(error: grpc.aio.AioRpcError) -> Answer:
+    message = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        raise ReplicaLostError(message) from error
+    if any(words in message for words in _STUB_DIED):
+        raise ReplicaLostError(message) from error
+    return Answer(outcomes.from_triton(error.code()), message, b"")
+
+
+async def _claimed_body(envelope: RequestEnvelope, client: TritonClient, link: NatsLink) -> bytes:
+    claim = envelope.claim
+    if has_object(claim.arena):
+        try:
+            await client.use_region(claim.arena, claim.arena_size_bytes)
+            return _with_references(claim)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise
+    try:
+        answer = await link.client.request(
+            claim.fetch_subject, envelope.request_id.encode(), timeout=FETCH_TIMEOUT_S
+        )
+    except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
+        raise RequestGoneError("its router is gone") from error
+    if not answer.data:
+        raise RequestGoneError("its router does not hold it any more")
+    body: bytes = answer.data
+    return body
+
+
+def _with_references(claim: BodyClaim) -> bytes:
+    """The request with references into the arena where its raw tensors were."""
+    request = triton.ModelInferRequest.FromString(claim.head)
+    spans = zip(request.inputs, claim.raw_offset_bytes, claim.raw_length_bytes, strict=True)
+    for tensor, offset, length in spans:
+        tensor.parameters["shared_memory_region"].string_param = claim.arena
+        tensor.parameters["shared_memory_offset"].int64_param = offset
+        tensor.parameters["shared_memory_byte_size"].int64_param = length
+    serialized: bytes = request.SerializeToString()
+    return serialized

@@ -1,0 +1,28 @@
+"""Pure: durations counted in buckets."""
+
+from bisect import bisect_left
+
+from forebay.v1.node_pb2 import Histogram
+
+BOUNDS_S = (
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+)  # fmt: skip
+
+
+class DurationHistogram:
+    """Counts of durations in seconds, from 1 ms to 5 minutes and beyond."""
+
+    __slots__ = ("_counts", "_sum_s")
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(BOUNDS_S) + 1)
+        self._sum_s = 0.0
+
+    def observe(self, duration_s: float) -> None:
+        """Counts one duration; a negative one, as two clocks can give, counts as zero."""
+        self._counts[bisect_left(BOUNDS_S, duration_s)] += 1
+        self._sum_s += max(0.0, duration_s)
+
+    def to_proto(self) -> Histogram:
+        """As it is reported."""
+        return Histogram(bounds_s=BOUNDS_S, counts=self._counts, sum_s=self._sum_s)

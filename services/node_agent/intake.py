@@ -1,0 +1,354 @@
+"""Feeds one READY replica: pulls requests by free slots, runs them, settles them in order.
+
+The order is answer, then ack: a crash in between means one more delivery, never silence.
+"""
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+
+import nats.errors
+import nats.js.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from forebay.v1.envelope_pb2 import (
+    OUTCOME_ABORTED,
+    OUTCOME_CANCELLED,
+    OUTCOME_DEADLINE_EXCEEDED,
+    OUTCOME_UNAVAILABLE,
+    Outcome,
+    RequestEnvelope,
+)
+from services.node_agent import attempt
+from services.node_agent.answers import AnswerPublisher
+from services.node_agent.credit import EXPIRES_S, Credit
+from services.node_agent.tallies import Tallies
+from services.node_agent.tracing import AttemptTrace
+from services.node_agent.triton_client import TritonClient
+from services.runtime import telemetry
+from services.runtime.clock import Clock
+from services.wire import streams, subjects
+from services.wire.nats_link import NatsLink
+from services.wire.outcomes import LABELS
+from services.wire.server_clock import ServerClock
+
+log = structlog.get_logger()
+
+MAX_KILLS = 3
+"""A request that was in the replica at this many deaths is not tried again."""
+
+TICK_S = 0.5
+MAX_CANCELLED = 4096
+
+_ACK, _PROGRESS, _TERM = b"+ACK", b"+WPI", b"+TERM"
+
+
+@dataclass(slots=True, eq=False)
+class Ongoing:
+    """A request inside the replica.
+
+    Attributes:
+        message: the delivery.
+        envelope: the request.
+        delivered_s: monotonic time of the delivery.
+        deadline_s: monotonic time after which its caller is gone.
+        progress_s: monotonic time of the last word to the queue.
+        queue_wait_s: time from stored to delivered.
+        delivery: deliveries so far, counting this one.
+    """
+
+    message: Msg
+    envelope: RequestEnvelope
+    delivered_s: float
+    deadline_s: float
+    progress_s: float
+    queue_wait_s: float
+    delivery: int
+
+
+class Intake:
+    """The way from the queue into one Triton and back."""
+
+    def __init__(
+        self,
+        replica_id: str,
+        deployment: str,
+        slots: int,
+        attempt_limit_s: float,
+        ack_wait_s: float,
+        client: TritonClient,
+        link: NatsLink,
+        clock: Clock,
+        server_clock: ServerClock,
+        tallies: Tallies,
+        answers: AnswerPublisher,
+    ) -> None:
+        """Takes nothing until `run`.
+
+        Args:
+            replica_id: the replica.
+            deployment: id of its deployment.
+            slots: requests it works on at once.
+            attempt_limit_s: the longest an attempt may run.
+            ack_wait_s: how long a delivery may go without progress.
+            client: of its Triton.
+            link: to NATS.
+            clock: this machine's.
+            server_clock: nats-server's.
+            tallies: what is counted.
+            answers: where answers go.
+        """
+        self._replica_id = replica_id
+        self._deployment = deployment
+        self._attempt_limit_s = attempt_limit_s
+        self._ack_wait_s = ack_wait_s
+        self._client = client
+        self._link = link
+        self._clock = clock
+        self._server_clock = server_clock
+        self._tallies = tallies
+        self._answers = answers
+        self._credit = Credit(slots)
+        self._ongoing: dict[int, Ongoing] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancelled: dict[str, None] = {}
+        self._inbox = f"_INBOX.{secrets.token_hex(8)}"
+        self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{streams.REQUESTS}.{deployment}"
+        self._draining = False
+        self._connection = 0
+        self._pull_scheduled = False
+        self._failed: BaseException | None = None
+        self._over_limit = asyncio.Event()
+
+    @property
+    def ongoing_count(self) -> int:
+        """Requests inside Triton now."""
+        return len(self._ongoing)
+
+    def tasks(self) -> "set[asyncio.Task[None]]":
+        """The attempts under way."""
+        return set(self._tasks)
+
+    async def run(self) -> None:
+        """Pulls and runs requests until cancelled.
+
+        Returns only if an attempt has outlived its limit: then Triton must be started anew.
+        """
+        subscriptions: list[Subscription] = []
+        client = self._link.client
+        try:
+            subscriptions.append(
+                await client.subscribe(
+                    f"{self._inbox}.*",
+                    cb=self._on_message,
+                    pending_msgs_limit=0,
+                    pending_bytes_limit=0,
+                )
+            )
+            subscriptions.append(
+                await client.subscribe(subjects.cancel(self._deployment), cb=self._on_cancel)
+            )
+            subscriptions.append(
+                await client.subscribe(
+                    subjects.statistics(self._deployment), cb=self._on_statistics
+                )
+            )
+            await self._tick_until_over_limit()
+        finally:
+            if client.is_connected:
+                for subscription in subscriptions:
+                    await subscription.unsubscribe()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Pulls no more and waits until nothing is ongoing or on its way."""
+        self._draining = True
+        while self._ongoing or self._credit.on_the_way:
+            self._credit.expire(self._clock.monotonic_s())
+            await asyncio.sleep(0.05)
+
+    async def _tick_until_over_limit(self) -> None:
+        while not self._over_limit.is_set():
+            now_s = self._clock.monotonic_s()
+            self._credit.expire(now_s)
+            if self._link.connected:
+                if self._connection != self._link.connections:
+                    self._credit.lost()
+                    await streams.ensure_request_consumer(
+                        self._link.jetstream, self._deployment, self._ack_wait_s
+                    )
+                    self._connection = self._link.connections
+                await self._pull()
+                await self._report_progress(now_s)
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._over_limit.wait()
+            except TimeoutError:
+                continue
+
+    async def _pull(self) -> None:
+        self._pull_scheduled = False
+        if self._draining or not self._link.connected:
+            return
+        count = self._credit.wanted(len(self._ongoing))
+        if not count:
+            return
+        name = self._credit.open(count, self._clock.monotonic_s())
+        expires_ns = int(EXPIRES_S * 1e9)
+        try:
+            await self._link.client.publish(
+                self._pull_subject,
+                f'{{"batch":{count},"expires":{expires_ns}}}'.encode(),
+                reply=f"{self._inbox}.{name}",
+            )
+        except nats.errors.Error:
+            self._credit.closed(name)
+
+    async def _on_message(self, msg: Msg) -> None:
+        pull = msg.subject.rpartition(".")[2]
+        if not msg.reply:
+            await self._on_pull_ended(pull, msg)
+            return
+        self._credit.delivered(pull)
+        now_s = self._clock.monotonic_s()
+        envelope = RequestEnvelope.FromString(msg.data)
+        # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>,
+        # with two tokens more before the stream where there is a domain.
+        tokens = msg.reply.split(".")
+        waited_s = self._server_clock.waited_s(int(tokens[-2]))
+        delivery = int(tokens[-5])
+        request = Ongoing(
+            message=msg,
+            envelope=envelope,
+            delivered_s=now_s,
+            deadline_s=now_s + envelope.remaining_ms / 1000 - waited_s,
+            progress_s=now_s,
+            queue_wait_s=waited_s,
+            delivery=delivery,
+        )
+        self._ongoing[id(request)] = request
+        task = asyncio.get_running_loop().create_task(self._serve(request))
+        self._tasks.add(task)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("attempt.defect", exc_info=task.exception(), replica=self._replica_id)
+
+    async def _on_pull_ended(self, pull: str, msg: Msg) -> None:
+        self._credit.closed(pull)
+        status = (msg.headers or {}).get("Status", "")
+        if status in {"404", "408"}:
+            await self._pull()
+        elif status in {"409", "503"}:
+            # The consumer is gone, or its server is: the next tick makes sure of it.
+            log.info("intake.pull_refused", status=status, deployment=self._deployment)
+            self._connection = -1
+
+    async def _on_cancel(self, msg: Msg) -> None:
+        self._cancelled[msg.data.decode(errors="replace")] = None
+        while len(self._cancelled) > MAX_CANCELLED:
+            del self._cancelled[next(iter(self._cancelled))]
+
+    async def _on_statistics(self, msg: Msg) -> None:
+        await msg.respond(await self._client.statistics())
+
+    async def _serve(self, request: Ongoing) -> None:
+        trace = AttemptTrace.start(request.envelope, self._deployment, request.queue_wait_s)
+        outcome: Outcome = OUTCOME_UNAVAILABLE
+        try:
+            outcome = await self._attempt(request, trace)
+        except attempt.ReplicaLostError as error:
+            outcome = await self._on_replica_lost(request, str(error))
+        except attempt.RequestGoneError:
+            outcome = OUTCOME_CANCELLED
+            await self._settle(request, _TERM)
+        finally:
+            del self._ongoing[id(request)]
+            self._tallies.count(outcome, request.queue_wait_s)
+            if trace is not None:
+                trace.end(None if outcome == 1 else LABELS[outcome])
+        await self._pull()
+
+    async def _attempt(self, request: Ongoing, trace: AttemptTrace | None) -> Outcome:
+        if request.envelope.request_id in self._cancelled:
+            await self._settle(request, _TERM)
+            return OUTCOME_CANCELLED
+        if request.deadline_s <= request.delivered_s:
+            # Its router has answered already; nothing may start now.
+            await self._settle(request, _TERM)
+            return OUTCOME_DEADLINE_EXCEEDED
+        metadata = trace.call_triton() if trace is not None else None
+        answer = await attempt.run(request.envelope, self._client, self._link, metadata)
+        ended_s = self._clock.monotonic_s()
+        self._tallies.served(ended_s - request.delivered_s)
+        if trace is not None:
+            trace.reply(LABELS[answer.outcome] if answer.message else None)
+        if ended_s < request.deadline_s:
+            await self._answers.publish(request, answer, ended_s)
+        await self._settle(request, _ACK)
+        if answer.message:
+            log.info(
+                "attempt.failed",
+                outcome=LABELS[answer.outcome],
+                request_id=request.envelope.request_id,
+                trace_id=telemetry.trace_id(request.envelope.traceparent)
+                or request.envelope.request_id,
+                replica=self._replica_id,
+            )
+        return answer.outcome
+
+    async def _on_replica_lost(self, request: Ongoing, reason: str) -> Outcome:
+        """Triton died under a request: another attempt, unless it keeps happening to this one."""
+        log.warning(
+            "attempt.replica_lost",
+            request_id=request.envelope.request_id,
+            delivery=request.delivery,
+            replica=self._replica_id,
+            reason=reason[:300],
+        )
+        if request.delivery < MAX_KILLS:
+            # Apart from each other, so that one bad request does not take the same others along.
+            delay_ns = (request.delivery - 1) * secrets.randbelow(500) * 1_000_000
+            await self._settle(
+                request, f'-NAK {{"delay":{delay_ns}}}'.encode() if delay_ns else b"-NAK"
+            )
+            return OUTCOME_UNAVAILABLE
+        answer = attempt.Answer(
+            OUTCOME_ABORTED,
+            f"{request.delivery} replicas died while they worked on this request: {reason}",
+            b"",
+        )
+        await self._answers.publish(request, answer, self._clock.monotonic_s())
+        await self._settle(request, _TERM)
+        return OUTCOME_ABORTED
+
+    async def _settle(self, request: Ongoing, verb: bytes) -> None:
+        try:
+            await self._link.client.publish(request.message.reply, verb)
+        except nats.errors.Error as error:
+            # Delivered again after the ack wait; the router drops the second answer.
+            log.info(
+                "attempt.not_settled", request_id=request.envelope.request_id, error=str(error)
+            )
+
+    async def _report_progress(self, now_s: float) -> None:
+        """Keeps deliveries from being given to others, while the attempt is within its limit."""
+        for request in list(self._ongoing.values()):
+            if now_s - request.delivered_s > self._attempt_limit_s:
+                log.warning(
+                    "attempt.over_limit",
+                    request_id=request.envelope.request_id,
+                    limit_s=self._attempt_limit_s,
+                    replica=self._replica_id,
+                )
+                await self._settle(request, _TERM)
+                self._over_limit.set()
+            elif now_s - request.progress_s >= self._ack_wait_s / 3:
+                request.progress_s = now_s
+                await self._settle(request, _PROGRESS)

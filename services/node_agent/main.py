@@ -1,0 +1,121 @@
+"""`forebay-node-agent`: puts the agent together and runs it until it is told to stop."""
+
+import asyncio
+from importlib.metadata import PackageNotFoundError, version
+
+import grpc.aio
+import structlog
+
+from services.node_agent import assignments
+from services.node_agent.agent import Agent
+from services.node_agent.model_cache import ModelCache
+from services.node_agent.python_environment import PythonEnvironments
+from services.node_agent.replica import Surroundings
+from services.node_agent.replica_log import ReplicaLogs
+from services.node_agent.report import Reporter
+from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.triton_home import TritonHome, TritonHomeError
+from services.runtime import ports, process
+from services.runtime.clock import SystemClock
+from services.runtime.health import Health
+from services.wire.channels import SERVER_OPTIONS
+from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
+
+log = structlog.get_logger()
+
+CLOCK_SAMPLE_S = 10.0
+
+
+async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
+    """Runs replicas until `stopping` is set, then drains them."""
+    state_dir = settings.state_dir.resolve()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        home = TritonHome.open(settings.triton_home, state_dir)
+    except TritonHomeError as error:
+        raise OSError(str(error)) from error
+    environments_dir = settings.environments_dir or home.directory.parent / "environments"
+    clock = SystemClock()
+    link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
+    server_clock = ServerClock(link, clock)
+    around = Surroundings(
+        settings=settings,
+        home=home,
+        models=ModelCache(state_dir / "models", link),
+        environments=PythonEnvironments(environments_dir, home.base_environment),
+        link=link,
+        clock=clock,
+        server_clock=server_clock,
+    )
+    ReplicaLogs(link, state_dir, settings.node)
+    agent = Agent(around)
+    reporter = Reporter(settings.metrics, settings.node, _version(), clock, agent.report)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    health = Health(server, ["forebay.NodeAgent"])
+    host, _ = ports.split(settings.listen)
+    port = server.add_insecure_port(settings.listen)
+    try:
+        await server.start()
+        await health.set_serving(False)
+        await agent.open()
+        process.announce(settings, node_agent=f"{host}:{port}")
+        drained = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(link.run(drained)),
+                tasks.create_task(_sample_clock(server_clock, link)),
+                tasks.create_task(_follow_assignments(settings, agent, reporter)),
+                tasks.create_task(reporter.run()),
+                tasks.create_task(agent.watch_tasks()),
+                tasks.create_task(_follow_health(health, link)),
+            ]
+            await stopping.wait()
+            await health.set_serving(False)
+            background[4].cancel()
+            log.info("draining")
+            reporter.hurry()
+            await agent.drain()
+            drained.set()
+            for task in background:
+                task.cancel()
+    finally:
+        await server.stop(0)
+        await link.close()
+
+
+async def _follow_assignments(
+    settings: NodeAgentSettings, agent: Agent, reporter: Reporter
+) -> None:
+    async for assigned in assignments.watch(settings.autoscaler, settings.node):
+        agent.apply(assigned)
+        reporter.hurry()
+
+
+async def _sample_clock(server_clock: ServerClock, link: NatsLink) -> None:
+    while True:
+        await asyncio.sleep(CLOCK_SAMPLE_S)
+        if link.connected:
+            await server_clock.sample()
+
+
+async def _follow_health(health: Health, link: NatsLink) -> None:
+    while True:
+        await health.set_serving(link.connected)
+        await asyncio.sleep(0.2)
+
+
+def _version() -> str:
+    try:
+        return version("forebay")
+    except PackageNotFoundError:
+        return "source"
+
+
+def main() -> None:
+    """Entry point of `forebay-node-agent`."""
+    process.run("node_agent", NodeAgentSettings, serve)
+
+
+if __name__ == "__main__":
+    main()

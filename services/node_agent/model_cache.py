@@ -1,0 +1,116 @@
+"""Models of this node: fetched by digest, verified, unpacked once, and made into repositories."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import nats.errors
+import nats.js.errors
+import structlog
+from google.protobuf import text_format
+from nats.js.object_store import ObjectStore
+
+from services.wire import model_archive, streams
+from services.wire.nats_link import NatsLink
+
+log = structlog.get_logger()
+
+FETCH_TIMEOUT_S = 1800.0
+KEPT_UNUSED = 4
+
+
+class ModelError(Exception):
+    """The model cannot be had or is not what it should be."""
+
+
+class ModelCache:
+    """Unpacked models by digest."""
+
+    def __init__(self, directory: Path, link: NatsLink) -> None:
+        """A cache in a directory."""
+        self._directory = directory
+        self._link = link
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def fetch(self, digest: str) -> Path:
+        """Directory of the unpacked model.
+
+        Raises:
+            ModelError: if it is not there, does not have its digest, or cannot be fetched now.
+        """
+        target = self._directory / streams.model_object_name(digest)
+        async with self._locks.setdefault(digest, asyncio.Lock()):
+            if not target.is_dir():
+                await self._download(digest, target)
+            os.utime(target)
+        return target
+
+    async def _download(self, digest: str, target: Path) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".fetch-") as scratch:
+            archive = Path(scratch) / "model.tar"
+            try:
+                async with asyncio.timeout(FETCH_TIMEOUT_S):
+                    store = await streams.models_store(self._link.jetstream)
+                    await _read_object(store, streams.model_object_name(digest), archive)
+            except nats.js.errors.NotFoundError:
+                raise ModelError(f"model {digest} is not in the store: deploy it again") from None
+            except (nats.errors.Error, TimeoutError, OSError) as error:
+                raise ModelError(
+                    f"model {digest} could not be fetched: {error or 'timeout'}"
+                ) from error
+            found = await asyncio.to_thread(model_archive.digest, archive)
+            if found != digest:
+                raise ModelError(
+                    f"the stored archive of model {digest} is corrupt: it has the digest {found}. "
+                    "Deploy the model again"
+                )
+            unpacked = Path(scratch) / "model"
+            try:
+                await asyncio.to_thread(model_archive.unpack, archive, unpacked)
+            except model_archive.ModelArchiveError as error:
+                raise ModelError(f"model {digest}: {error}") from error
+            unpacked.rename(target)
+        log.info("model.fetched", digest=digest)
+
+    def prune(self, used: set[str]) -> None:
+        """Removes models that no replica uses, but for the few used last."""
+        if not self._directory.is_dir():
+            return
+        names = {streams.model_object_name(digest) for digest in used}
+        unused = [
+            path
+            for path in self._directory.iterdir()
+            if path.is_dir() and not path.name.startswith(".") and path.name not in names
+        ]
+        unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in unused[KEPT_UNUSED:]:
+            shutil.rmtree(path, ignore_errors=True)
+            log.info("model.removed", name=path.name)
+
+
+def build_repository(model: Path, repository: Path, name: str) -> None:
+    """Makes a Triton model repository with one model, under the deployment's name.
+
+    Args:
+        model: the unpacked model.
+        repository: made anew.
+        name: what Triton shall call the model; replaces a `name` in config.pbtxt.
+    """
+    shutil.rmtree(repository, ignore_errors=True)
+    directory = repository / name
+    directory.mkdir(parents=True)
+    for entry in model.iterdir():
+        if entry.name != "config.pbtxt":
+            (directory / entry.name).symlink_to(entry.resolve())
+    config = model_archive.parse_config((model / "config.pbtxt").read_bytes())
+    config.name = name
+    (directory / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
+async def _read_object(store: ObjectStore, name: str, path: Path) -> None:
+    with path.open("wb") as out:
+        await store.get(name, writeinto=cast(BinaryIO, out))

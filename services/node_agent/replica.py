@@ -1,0 +1,342 @@
+"""One replica: an assignment made real by a Triton, watched, restarted, drained.
+
+Its state moves by the table in replica_states; restarts follow restart_policy.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import grpc.aio
+import nats.errors
+import nats.js.errors
+import structlog
+from google.protobuf.duration_pb2 import Duration
+from tritonclient.grpc import service_pb2 as triton
+
+from forebay.v1.autoscaler_pb2 import Assignment
+from forebay.v1.deployment_pb2 import Canary
+from forebay.v1.node_pb2 import ReplicaStatus
+from services.node_agent import canary, replica_states
+from services.node_agent.answers import AnswerPublisher
+from services.node_agent.intake import Intake
+from services.node_agent.model_cache import ModelCache, ModelError, build_repository
+from services.node_agent.python_environment import PythonEnvironments, RequirementsError
+from services.node_agent.replica_log import read_tail
+from services.node_agent.restart_policy import Failures
+from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.shared_memory import has_object
+from services.node_agent.tallies import Tallies
+from services.node_agent.triton_client import TritonClient
+from services.node_agent.triton_home import TritonHome
+from services.node_agent.triton_log import last_words
+from services.node_agent.triton_process import (
+    TritonExitedError,
+    TritonProcess,
+    remove_shared_memory,
+)
+from services.runtime.clock import Clock
+from services.wire import names, streams
+from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
+
+log = structlog.get_logger()
+
+CANARY_TIMEOUT_S = 60.0
+
+
+class ReplicaFailedError(Exception):
+    """The replica cannot serve; the text says why, for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all replicas of a node share."""
+
+    settings: NodeAgentSettings
+    home: TritonHome
+    models: ModelCache
+    environments: PythonEnvironments
+    link: NatsLink
+    clock: Clock
+    server_clock: ServerClock
+
+
+class Replica:
+    """One replica of a deployment on this node."""
+
+    def __init__(self, assignment: Assignment, around: Surroundings) -> None:
+        """A replica that starts when it is run."""
+        self.assignment = assignment
+        self.deployment = names.deployment_id(assignment.deployment)
+        self.directory = around.settings.state_dir.resolve() / "replicas" / assignment.replica_id
+        self.state = replica_states.STARTING
+        self.message = ""
+        self.tallies = Tallies()
+        self._around = around
+        self._leaving = asyncio.Event()
+        self._process: TritonProcess | None = None
+        self._intake: Intake | None = None
+        self._failures = Failures()
+        self._start_count = 0
+        self._startup_s: float | None = None
+        self._resident_bytes = 0
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is on its way out."""
+        return self._leaving.is_set()
+
+    def leave(self) -> None:
+        """Has the replica finish what is ongoing and stop."""
+        self._leaving.set()
+
+    async def run(self) -> None:
+        """Lives until told to leave, then drains and stops its Triton."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        (self.directory / "assignment.bin").write_bytes(self.assignment.SerializeToString())
+        life = asyncio.create_task(self._live())
+        leave = asyncio.create_task(self._leaving.wait())
+        try:
+            await asyncio.wait({life, leave}, return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                life.result()
+            await self._drain()
+        finally:
+            for task in (life, leave):
+                task.cancel()
+            await asyncio.gather(life, leave, return_exceptions=True)
+            await self._stop_process()
+            self._become(replica_states.DRAINING, "")
+            self._become(replica_states.STOPPED, "")
+            (self.directory / "assignment.bin").unlink(missing_ok=True)
+
+    async def _live(self) -> None:
+        clock = self._around.clock
+        while True:
+            started_s, ready_s = clock.monotonic_s(), None
+            try:
+                await self._start()
+                ready_s = clock.monotonic_s()
+                self._startup_s = ready_s - started_s
+                self._become(replica_states.READY, "")
+                await self._serve_until_lost()
+            except ReplicaFailedError as error:
+                reason = str(error)
+            except (
+                ModelError,
+                RequirementsError,
+                nats.errors.Error,
+                nats.js.errors.Error,
+            ) as error:
+                reason = str(error) or type(error).__name__
+            await self._stop_process(graceful=False)
+            ready_for_s = 0.0 if ready_s is None else clock.monotonic_s() - ready_s
+            await self._rest(ready_for_s, reason)
+
+    async def _rest(self, ready_for_s: float, reason: str) -> None:
+        self._failures = self._failures.after_failure(ready_for_s)
+        wait_s = self._failures.wait_s(self._around.settings.failure_retry_s)
+        log.warning(
+            "replica.failed",
+            replica=self.assignment.replica_id,
+            failures=self._failures.count,
+            retry_in_s=wait_s,
+            reason=reason,
+        )
+        if self._failures.broken:
+            self._become(replica_states.FAILED, reason)
+        else:
+            self._become(replica_states.STARTING, f"starting again in {wait_s:g} s: {reason}")
+        await asyncio.sleep(wait_s)
+        self._become(replica_states.STARTING, f"starting again after: {reason}")
+
+    async def _start(self) -> None:
+        process = self._process = TritonProcess.adopt(self.directory)
+        if process is None:
+            process = await self._launch()
+            await self._wait_listening(process)
+        else:
+            log.info("replica.adopted", replica=self.assignment.replica_id, pid=process.record.pid)
+        client = TritonClient(process.address, self.deployment)
+        try:
+            await self._pass_canary(client)
+        finally:
+            await client.close()
+
+    async def _launch(self) -> TritonProcess:
+        around, assignment = self._around, self.assignment
+        self._say("fetching the model")
+        model = await around.models.fetch(assignment.model_digest)
+        environment = await around.environments.of(model, self._say)
+        await asyncio.to_thread(
+            build_repository, model, self.directory / "repository", self.deployment
+        )
+        remove_shared_memory(assignment.replica_id)
+        self._start_count += 1
+        self._say("Triton is loading the model")
+        self._process = await asyncio.to_thread(
+            TritonProcess.start,
+            around.home,
+            self.directory,
+            assignment.replica_id,
+            self.deployment,
+            environment,
+            list(assignment.gpu_uuids),
+        )
+        return self._process
+
+    async def _wait_listening(self, process: TritonProcess) -> None:
+        timeout_s = self._around.settings.startup_timeout_s
+        try:
+            await process.wait_listening(timeout_s)
+        except TritonExitedError:
+            raise ReplicaFailedError(f"Triton did not start: {await self._last_words()}") from None
+        except TimeoutError:
+            raise ReplicaFailedError(
+                f"Triton did not load the model within {timeout_s:g} s (startup_timeout_s): "
+                f"{await self._last_words()}"
+            ) from None
+
+    async def _pass_canary(self, client: TritonClient) -> None:
+        try:
+            async with asyncio.timeout(CANARY_TIMEOUT_S):
+                if not await client.is_ready():
+                    raise ReplicaFailedError(
+                        f"Triton did not load the model: {await self._last_words()}"
+                    )
+                config, metadata = await client.config(), await client.metadata()
+                if self.assignment.canary.mode != Canary.MODE_OFF:
+                    self._say("canary inference")
+                    parsed = triton.ModelConfigResponse.FromString(config).config
+                    await client.infer(canary.zeros_request(self.deployment, parsed))
+        except (grpc.aio.AioRpcError, TimeoutError, canary.UnknownTypeError) as error:
+            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            raise ReplicaFailedError(
+                f"the canary inference failed: {said or 'no answer in 60 s'}. If the model does "
+                "not take zeros, write `canary: off` in the deployment's file"
+            ) from error
+        await self._publish_description(config, metadata)
+
+    async def _publish_description(self, config: bytes, metadata: bytes) -> None:
+        """Lets routers answer ModelConfig and ModelMetadata without asking a Triton."""
+        bucket = await streams.metadata_bucket(self._around.link.jetstream)
+        await bucket.put(f"config.{self.deployment}", config)
+        await bucket.put(f"metadata.{self.deployment}", metadata)
+
+    async def _serve_until_lost(self) -> None:
+        around, process = self._around, self._process
+        assert process is not None
+        client = TritonClient(process.address, self.deployment)
+        self._intake = Intake(
+            replica_id=self.assignment.replica_id,
+            deployment=self.deployment,
+            slots=self.assignment.max_ongoing_requests,
+            attempt_limit_s=self.assignment.request_timeout.ToMilliseconds() / 1000,
+            ack_wait_s=around.settings.ack_wait_s,
+            client=client,
+            link=around.link,
+            clock=around.clock,
+            server_clock=around.server_clock,
+            tallies=self.tallies,
+            answers=AnswerPublisher(
+                around.link, around.clock, around.settings.node, self.assignment.replica_id
+            ),
+        )
+        intake = asyncio.create_task(self._intake.run())
+        exited = asyncio.create_task(process.wait_exit())
+        regions = asyncio.create_task(_forget_dead_regions(client))
+        try:
+            await asyncio.wait({intake, exited}, return_when=asyncio.FIRST_COMPLETED)
+            if exited.done():
+                raise ReplicaFailedError(f"Triton died: {await self._last_words()}")
+            intake.result()
+            raise ReplicaFailedError(
+                "an inference ran longer than request_timeout_s; Triton is started anew"
+            )
+        finally:
+            # Attempts see their Triton go before they are cancelled, and give their request back.
+            if exited.done():
+                await asyncio.wait(
+                    self._intake.tasks(), timeout=1
+                ) if self._intake.tasks() else None
+            for task in (intake, exited, regions):
+                task.cancel()
+            await asyncio.gather(intake, exited, regions, return_exceptions=True)
+            self._intake = None
+            await client.close()
+
+    async def _drain(self) -> None:
+        if self._intake is not None:
+            self._become(replica_states.DRAINING, "finishing ongoing requests")
+            try:
+                async with asyncio.timeout(self.assignment.request_timeout.ToSeconds() + 5):
+                    await self._intake.drain()
+            except TimeoutError:
+                log.warning("replica.drain_timeout", replica=self.assignment.replica_id)
+        else:
+            self._become(replica_states.DRAINING, "")
+
+    async def _stop_process(self, graceful: bool = True) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            await process.stop(graceful)
+        remove_shared_memory(self.assignment.replica_id)
+
+    async def _last_words(self) -> str:
+        text = await asyncio.to_thread(read_tail, self.directory / "triton.log", 200)
+        return last_words(text) or "it wrote nothing to its log"
+
+    def _say(self, message: str) -> None:
+        self.message = message
+        log.info("replica.step", replica=self.assignment.replica_id, step=message)
+
+    def _become(self, state: replica_states.State, message: str) -> None:
+        self.state = replica_states.step(self.state, state)
+        self.message = message
+        log.info(
+            "replica.state",
+            replica=self.assignment.replica_id,
+            state=ReplicaStatus.State.Name(state),
+        )
+
+    async def measure(self) -> None:
+        """Measures its Triton's memory; takes a few milliseconds off the event loop."""
+        process = self._process
+        self._resident_bytes = (
+            await asyncio.to_thread(process.resident_bytes) if process is not None else 0
+        )
+
+    def status(self) -> ReplicaStatus:
+        """Its state, complete."""
+        startup = Duration()
+        if self._startup_s is not None:
+            startup.FromMilliseconds(int(self._startup_s * 1000))
+        return ReplicaStatus(
+            replica_id=self.assignment.replica_id,
+            deployment=self.assignment.deployment,
+            generation=self.assignment.generation,
+            gpu_uuids=self.assignment.gpu_uuids,
+            gpus=self.assignment.resources.gpus,
+            state=self.state,
+            message=self.message,
+            max_ongoing_requests=self.assignment.max_ongoing_requests,
+            ongoing_count=self._intake.ongoing_count if self._intake else 0,
+            attempt_counts=self.tallies.attempts,
+            start_count=self._start_count,
+            startup_time=startup if self._startup_s is not None else None,
+            queue_wait=self.tallies.queue_wait.to_proto(),
+            service_time=self.tallies.service_time.to_proto(),
+            resident_memory_bytes=self._resident_bytes,
+        )
+
+
+async def _forget_dead_regions(client: TritonClient) -> None:
+    """Has Triton let go of shared memory whose router is gone, which would stay allocated."""
+    while True:
+        await asyncio.sleep(10)
+        for name in client.regions():
+            if not has_object(name):
+                try:
+                    await client.forget_region(name)
+                except grpc.aio.AioRpcError as error:
+                    log.info("region.not_forgotten", name=name, error=error.details())

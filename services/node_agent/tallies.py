@@ -1,0 +1,25 @@
+"""Pure: what one replica counts since its agent started."""
+
+from collections import defaultdict
+
+from forebay.v1.envelope_pb2 import Outcome
+from services.node_agent.histogram import DurationHistogram
+from services.wire.outcomes import LABELS
+
+
+class Tallies:
+    """Attempts by outcome, and where the time went."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, int] = defaultdict(int)
+        self.queue_wait = DurationHistogram()
+        self.service_time = DurationHistogram()
+
+    def count(self, outcome: Outcome, queue_wait_s: float) -> None:
+        """Counts an ended attempt."""
+        self.attempts[LABELS[outcome]] += 1
+        self.queue_wait.observe(queue_wait_s)
+
+    def served(self, service_time_s: float) -> None:
+        """Counts the time Triton took for an answer."""
+        self.service_time.observe(service_time_s)

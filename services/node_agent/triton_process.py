@@ -1,0 +1,233 @@
+"""The `process` runtime: one tritonserver as a child process, which outlives its agent.
+
+A Triton is started in a session of its own and written down, so that an agent that was killed finds
+its replicas again: adopted if they are alive, removed if they are not wanted. Its gRPC port is
+chosen by the kernel and bound to loopback.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+import structlog
+
+from services.node_agent.triton_home import TritonHome
+from services.runtime.process import write_atomically
+
+log = structlog.get_logger()
+
+POLL_S = 0.05
+STOP_TIMEOUT_S = 10.0
+MAX_LOG_BYTES = 8 * 1024 * 1024
+
+
+class TritonExitedError(Exception):
+    """Triton ended while it was needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """What tells a Triton from every other process, now and after a restart of the agent.
+
+    Attributes:
+        pid: process id, also the id of its session and process group.
+        create_time_s: when it was created, seconds since the epoch: ids are used again.
+        port: its gRPC port on loopback; 0 until it listens.
+    """
+
+    pid: int
+    create_time_s: float
+    port: int = 0
+
+
+class TritonProcess:
+    """A running tritonserver."""
+
+    def __init__(
+        self, directory: Path, record: ProcessRecord, child: subprocess.Popen[bytes] | None
+    ) -> None:
+        """Use `start` or `adopt`."""
+        self._directory = directory
+        self._child = child
+        self.record = record
+
+    @classmethod
+    def start(
+        cls,
+        home: TritonHome,
+        directory: Path,
+        replica_id: str,
+        model: str,
+        python_environment: Path,
+        gpu_uuids: list[str],
+    ) -> "TritonProcess":
+        """Starts a Triton on the repository in a replica's directory. Blocks shortly.
+
+        Args:
+            home: the prepared Triton.
+            directory: of the replica; has `repository/`, gets `triton.log` and `process.json`.
+            replica_id: names its shared memory.
+            model: the model to load.
+            python_environment: what the model's Python code runs in.
+            gpu_uuids: the GPUs it may see; none hides all.
+        """
+        _rotate(directory / "triton.log")
+        environment = home.process_environment(python_environment)
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_uuids)
+        command = [
+            str(home.binary),
+            f"--model-repository={directory / 'repository'}",
+            f"--backend-directory={home.backends}",
+            "--model-control-mode=explicit",
+            f"--load-model={model}",
+            "--grpc-address=127.0.0.1",
+            "--grpc-port=0",
+            "--allow-http=false",
+            "--allow-metrics=false",
+            "--exit-timeout-secs=5",
+            f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(replica_id)}",
+        ]
+        with (directory / "triton.log").open("ab") as output:
+            child = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = cls(
+            directory, ProcessRecord(child.pid, psutil.Process(child.pid).create_time()), child
+        )
+        process._write()
+        return process
+
+    @classmethod
+    def adopt(cls, directory: Path) -> "TritonProcess | None":
+        """The Triton that a former agent started in a directory, if it is alive and listens."""
+        try:
+            record = ProcessRecord(**json.loads((directory / "process.json").read_text()))
+        except (FileNotFoundError, ValueError, TypeError):
+            return None
+        process = cls(directory, record, None)
+        if not process.is_alive():
+            return None
+        if record.port == 0:
+            process._kill_group()
+            return None
+        return process
+
+    @property
+    def address(self) -> str:
+        """Where its gRPC service listens."""
+        return f"127.0.0.1:{self.record.port}"
+
+    def is_alive(self) -> bool:
+        """Whether it runs; reaps it if it has ended and is our child."""
+        if self._child is not None:
+            return self._child.poll() is None
+        try:
+            process = psutil.Process(self.record.pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            return alive and abs(process.create_time() - self.record.create_time_s) < 0.5
+        except psutil.NoSuchProcess:
+            return False
+
+    async def wait_listening(self, timeout_s: float) -> None:
+        """Waits until it listens, which it does once its model is loaded, and notes the port.
+
+        Raises:
+            TritonExitedError: if it ends before.
+            TimeoutError: if it takes longer.
+        """
+        async with asyncio.timeout(timeout_s):
+            while self.record.port == 0:
+                if not self.is_alive():
+                    raise TritonExitedError
+                port = await asyncio.to_thread(_listening_port, self.record.pid)
+                if port:
+                    self.record = ProcessRecord(self.record.pid, self.record.create_time_s, port)
+                    self._write()
+                else:
+                    await asyncio.sleep(POLL_S)
+
+    async def wait_exit(self) -> None:
+        """Waits until it has ended, however long that takes."""
+        loop = asyncio.get_running_loop()
+        try:
+            descriptor = os.pidfd_open(self.record.pid)
+        except ProcessLookupError:
+            return
+        ended = asyncio.Event()
+        try:
+            if not self.is_alive():
+                return
+            loop.add_reader(descriptor, ended.set)
+            await ended.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+        self.is_alive()
+
+    async def stop(self, graceful: bool = True) -> None:
+        """Ends it and everything it started; gives it time to finish if `graceful`."""
+        if graceful and self.is_alive():
+            os.kill(self.record.pid, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await self.wait_exit()
+            except TimeoutError:
+                log.warning("triton.killed", pid=self.record.pid, after_s=STOP_TIMEOUT_S)
+        self._kill_group()
+        await self.wait_exit()
+        (self._directory / "process.json").unlink(missing_ok=True)
+
+    def resident_bytes(self) -> int:
+        """Resident memory of Triton and its children; 0 once it is gone."""
+        try:
+            root = psutil.Process(self.record.pid)
+            family = [root, *root.children(recursive=True)]
+            return sum(process.memory_info().rss for process in family)
+        except psutil.NoSuchProcess:
+            return 0
+
+    def _kill_group(self) -> None:
+        """Kills what is left of it: the stubs of the Python backend share its process group."""
+        try:
+            os.killpg(self.record.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            # Gone already; the group's id may even be another user's by now.
+            pass
+
+    def _write(self) -> None:
+        write_atomically(self._directory / "process.json", json.dumps(asdict(self.record)))
+
+
+def remove_shared_memory(replica_id: str) -> None:
+    """Removes the shared memory that a killed Python backend left behind."""
+    for path in Path("/dev/shm").glob(f"{_shared_memory_prefix(replica_id)}*"):  # noqa: S108
+        path.unlink(missing_ok=True)
+
+
+def _shared_memory_prefix(replica_id: str) -> str:
+    return f"forebay_{replica_id}_"
+
+
+def _listening_port(pid: int) -> int:
+    try:
+        connections = psutil.Process(pid).net_connections("tcp")
+    except psutil.NoSuchProcess:
+        return 0
+    ports = [c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN]
+    return ports[0] if ports else 0
+
+
+def _rotate(path: Path) -> None:
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+        path.replace(path.with_suffix(".log.1"))

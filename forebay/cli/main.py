@@ -1,0 +1,405 @@
+"""The `forebay` command: what can be said on its command line.
+
+Every command imports what it does when it runs: `--help` and shell completion stay quick.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from forebay.cli import failure
+from forebay.cli.output import Output, print_json, say
+from services.runtime import ports
+
+if TYPE_CHECKING:
+    from forebay.cli.link import Where
+
+_HELP = (
+    "Serverless inference on your own machines: a gRPC mesh in front of Triton.\n\n"
+    "Two commands to the first inference: `forebay up`, then `forebay deploy` in another terminal."
+)
+_EXIT_CODES = (
+    "Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 not found, "
+    "4 the mesh cannot be reached, 130 interrupted."
+)
+
+app = typer.Typer(
+    name="forebay",
+    help=_HELP,
+    epilog=_EXIT_CODES,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_MESH = "Where the mesh is"
+OutputOption = Annotated[
+    Output, typer.Option("--output", "-o", help="Print a table, or JSON on standard output.")
+]
+RouterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--router",
+        envvar="FOREBAY_ROUTER",
+        metavar="HOST:PORT",
+        help="The router. Default: of the mesh that runs here.",
+        rich_help_panel=_MESH,
+    ),
+]
+AutoscalerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--autoscaler",
+        envvar="FOREBAY_AUTOSCALER",
+        metavar="HOST:PORT",
+        help="The autoscaler. Default: of the mesh that runs here.",
+        rich_help_panel=_MESH,
+    ),
+]
+MetricsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        envvar="FOREBAY_METRICS",
+        metavar="HOST:PORT",
+        help="The metrics service. Default: of the mesh that runs here.",
+        rich_help_panel=_MESH,
+    ),
+]
+StateDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state-dir",
+        envvar="FOREBAY_STATE_DIR",
+        file_okay=False,
+        help="State of the local mesh. Default: ~/.local/state/forebay.",
+        rich_help_panel=_MESH,
+    ),
+]
+NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the deployment.")]
+
+
+def main() -> None:
+    """Runs the command; ends the process."""
+    with _failures():
+        app()
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import forebay
+
+        typer.echo(f"forebay {forebay.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Holds the options of `forebay` itself."""
+
+
+@app.command()
+def up(
+    nodes: Annotated[int, typer.Option(min=0, max=64, help="Node agents to start.")] = 1,
+    slots: Annotated[
+        int, typer.Option(min=0, max=1024, help="Replicas without a GPU that each node may run.")
+    ] = 2,
+    state_dir: StateDirOption = None,
+    router_address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0: any.")
+    ] = ports.ROUTER,
+    autoscaler_address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where the autoscaler listens.")
+    ] = ports.AUTOSCALER,
+    metrics_address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where metrics listens.")
+    ] = ports.METRICS,
+    metrics_http_address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Where Prometheus scrapes.")
+    ] = ports.METRICS_HTTP,
+    ack_wait_s: Annotated[
+        float | None,
+        typer.Option(
+            min=1, max=300, help="Seconds without progress after which a request is tried again."
+        ),
+    ] = None,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error, for the services' logs.")
+    ] = "info",
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run the whole mesh on this machine, in the foreground, until Ctrl-C.
+
+    Starts nats-server, metrics, autoscaler, router and node agents as processes of their own, and
+    starts again whatever dies. Prepares Triton first if need be. Listens on loopback only, unless
+    an address says otherwise.
+    """
+    from forebay import addresses
+    from forebay.cli import up as command
+    from forebay.local.programs import MeshOptions
+    from forebay.local.triton_setup import default_home
+
+    options = MeshOptions(
+        state_dir=(state_dir or addresses.default_state_dir()).absolute(),
+        triton_home=default_home(),
+        nodes=nodes,
+        slots=slots,
+        router=router_address,
+        autoscaler=autoscaler_address,
+        metrics=metrics_address,
+        metrics_http=metrics_http_address,
+        ack_wait_s=ack_wait_s,
+        log_level=log_level,
+    )
+    _run(command.up(options, output))
+
+
+@app.command()
+def deploy(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE|DIR", help="A deployment file, or its directory.")
+    ],
+    wait: Annotated[bool, typer.Option(help="Wait until every replica is ready.")] = True,
+    timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 300.0,
+    autoscaler: AutoscalerOption = None,
+    metrics: MetricsOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Deploy a model: upload it, create or update its deployment, wait until it serves.
+
+    A change of the model replaces the replicas one by one, without a gap.
+    """
+    from forebay.cli import deploy as command
+
+    where = _where(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
+    _run(command.run(path, where, wait, timeout_s, output))
+
+
+@app.command("list")
+def list_deployments(
+    autoscaler: AutoscalerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the deployments."""
+    from forebay.cli import show
+
+    _run(show.list_deployments(_where(autoscaler=autoscaler, state_dir=state_dir), output))
+
+
+@app.command()
+def status(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A deployment; all if left out.")
+    ] = None,
+    autoscaler: AutoscalerOption = None,
+    metrics: MetricsOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Show how deployments are: replicas, queue, latency, and why something is not ready."""
+    from forebay.cli import show
+
+    where = _where(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
+    _run(show.status(name, where, output))
+
+
+@app.command()
+def infer(
+    name: NameArgument,
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILES]...", help="Files, for a model with one BYTES input."),
+    ] = None,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            "-i",
+            metavar="NAME=VALUE",
+            help="An input: a JSON array such as X='[[1, 2]]', or X=@file.npy. Repeatable.",
+        ),
+    ] = None,
+    timeout_s: Annotated[
+        float | None, typer.Option(min=0.001, help="Seconds each request may take.")
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(help="Repeating a request with the same key returns the first result."),
+    ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show request ids and trace ids.")
+    ] = False,
+    router: RouterOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Run a deployment's model on files or arrays."""
+    from forebay.cli import infer as command
+
+    options = command.InferOptions(timeout_s, idempotency_key, verbose, output)
+    where = _where(router=router, state_dir=state_dir)
+    _run(command.run(name, files or [], inputs or [], where, options))
+
+
+@app.command()
+def delete(
+    name: NameArgument,
+    autoscaler: AutoscalerOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Delete a deployment; its replicas finish what they have."""
+    from forebay.cli import show
+
+    _run(show.delete(name, _where(autoscaler=autoscaler, state_dir=state_dir), output))
+
+
+@app.command()
+def nodes(
+    metrics: MetricsOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """List the nodes with what they have and run."""
+    from forebay.cli import show
+
+    _run(show.nodes(_where(metrics=metrics, state_dir=state_dir), output))
+
+
+@app.command()
+def logs(
+    name: NameArgument,
+    replica: Annotated[str | None, typer.Option(metavar="ID", help="Only this replica.")] = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")
+    ] = False,
+    tail: Annotated[
+        int, typer.Option("--tail", "-n", min=1, max=10_000, help="Lines of the past.")
+    ] = 100,
+    metrics: MetricsOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Print what the Tritons of a deployment write."""
+    from forebay.cli import logs as command
+
+    where = _where(metrics=metrics, state_dir=state_dir)
+    _run(command.run(name, replica, follow, tail, where, output))
+
+
+@app.command()
+def setup(
+    python: Annotated[
+        Path | None, typer.Option(metavar="PATH", help="Python 3.11 or 3.12 that runs models.")
+    ] = None,
+    triton_home: Annotated[
+        Path | None,
+        typer.Option(envvar="FOREBAY_TRITON_HOME", help="Where to put Triton."),
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Prepare Triton for this machine, without root. `forebay up` does it by itself."""
+    from forebay.cli import up as command
+
+    command.set_up(triton_home.absolute() if triton_home else None, python, output)
+
+
+@app.command()
+def doctor(state_dir: StateDirOption = None, output: OutputOption = Output.TABLE) -> None:
+    """Say what is missing on this machine, and how to get it."""
+    from forebay.cli import doctor as command
+
+    command.run(state_dir, output)
+
+
+@app.command()
+def demo(
+    use_running: Annotated[
+        bool, typer.Option("--use-running", help="Use the mesh that runs, instead of a new one.")
+    ] = False,
+    router: RouterOption = None,
+    autoscaler: AutoscalerOption = None,
+    metrics: MetricsOption = None,
+    state_dir: StateDirOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Start a mesh, deploy a real model, run it on real files, stop everything."""
+    from forebay.cli import demo as command
+    from forebay.cli.link import Where
+
+    _run(command.run(use_running, Where(router, autoscaler, metrics, state_dir), output))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of deployment files, for editors."""
+    from forebay.deployment_file import DeploymentSpec
+
+    print_json(DeploymentSpec.model_json_schema())
+
+
+def _where(**given: Any) -> "Where":
+    from forebay.cli.link import Where
+
+    return Where(**given)
+
+
+def _run(command: Coroutine[Any, Any, None]) -> None:
+    # Here, inside the command: the parser would call Ctrl-C a failure.
+    with _failures():
+        asyncio.run(command)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Ends the process with a sentence and an exit code where a traceback would be."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(failure.INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(failure.FAILED)
+    except Exception as error:
+        if os.environ.get("FOREBAY_DEBUG"):
+            raise
+        expected = _expected(error)
+        if expected is None:
+            say(
+                f"forebay: unexpected {type(error).__name__}: {error}. Run it again with "
+                "FOREBAY_DEBUG=1 for details to report."
+            )
+            sys.exit(failure.FAILED)
+        say(f"forebay: {expected}")
+        sys.exit(expected.exit_code)
+
+
+def _expected(error: BaseException) -> failure.CliError | None:
+    """The failure in an error, or in the group a task group made of it."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_expected, error.exceptions)), None)
+    return error if isinstance(error, failure.CliError) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,271 @@
+"""`forebay list`, `status`, `nodes` and `delete`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+
+from forebay import addresses
+from forebay.cli.failure import UNREACHABLE, CliError
+from forebay.cli.link import Link, Where, link_to
+from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
+from forebay.stubs import deployment_service, metrics_service, node_service
+from forebay.v1.deployment_pb2 import (
+    DeleteDeploymentRequest,
+    Deployment,
+    GetDeploymentRequest,
+    ListDeploymentsRequest,
+)
+from forebay.v1.metrics_pb2 import DeploymentLoad, GetSnapshotRequest, Snapshot
+from forebay.v1.node_pb2 import ListNodesRequest, Node, ReplicaStatus
+from services.wire.names import (
+    InvalidNameError,
+    check_id,
+    deployment_id,
+    deployment_name,
+    node_id,
+)
+
+UNKNOWN = "unknown"
+_PAGE_SIZE = 1000
+
+
+def resource_name(name: str) -> str:
+    """Resource name of the deployment a command names.
+
+    Raises:
+        CliError: if nothing can be called so.
+    """
+    try:
+        return deployment_name(check_id(name, "deployment"))
+    except InvalidNameError as error:
+        raise CliError(str(error), exit_code=2) from error
+
+
+async def list_deployments(where: Where, output: Output) -> None:
+    """Prints every deployment with how its replicas are."""
+    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
+        found = await _deployments(autoscaler)
+    if output is Output.JSON:
+        print_json([to_plain(deployment) for deployment in found])
+        return
+    print_table(
+        ("NAME", "REPLICAS", "GENERATION", "MODEL", "STATE"),
+        [
+            (
+                deployment_id(deployment.name),
+                f"{deployment.status.ready_replica_count}/{deployment.replicas}",
+                str(deployment.generation),
+                deployment.model_digest.removeprefix("sha256:")[:12],
+                _state(deployment),
+            )
+            for deployment in found
+        ],
+        empty="nothing is deployed: deploy a model with `forebay deploy FILE`",
+    )
+
+
+async def status(name: str | None, where: Where, output: Output) -> None:
+    """Prints load and replicas of one deployment, or the counts of all."""
+    wanted = resource_name(name) if name is not None else None
+    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
+        found = await (_deployments(autoscaler) if wanted is None else _one(autoscaler, wanted))
+    snapshot = await _snapshot(where)
+    loads = {load.deployment: load for load in snapshot.deployments} if snapshot else {}
+    if wanted is not None:
+        _print_one(found[0], loads.get(wanted), _replicas(snapshot, wanted), output)
+    elif output is Output.JSON:
+        print_json([_with_load(deployment, loads.get(deployment.name)) for deployment in found])
+    else:
+        _print_all(found, loads)
+
+
+async def nodes(where: Where, output: Output) -> None:
+    """Prints every node with what it has and runs."""
+    found: list[Node] = []
+    async with link_to(addresses.METRICS, where) as metrics:
+        service, token = node_service(metrics.channel), ""
+        while True:
+            request = ListNodesRequest(page_size=_PAGE_SIZE, page_token=token)
+            page = await metrics.call(service.ListNodes, request)
+            found += page.nodes
+            token = page.next_page_token
+            if not token:
+                break
+    if output is Output.JSON:
+        print_json([to_plain(node) for node in found])
+        return
+    print_table(
+        ("NAME", "STATE", "SLOTS IN USE", "GPUS", "REPLICAS", "LAST REPORT", "NOTE"),
+        [_node_row(node) for node in found],
+        empty="no node has reported: start one with `forebay-node-agent`, or `forebay up`",
+    )
+
+
+async def delete(name: str, where: Where, output: Output) -> None:
+    """Removes a deployment; its replicas finish what they have."""
+    wanted = resource_name(name)
+    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
+        service = deployment_service(autoscaler.channel)
+        await autoscaler.call(service.DeleteDeployment, DeleteDeploymentRequest(name=wanted))
+    say(f"{name} deleted; its replicas finish what they have and stop")
+    if output is Output.JSON:
+        print_json({"deleted": wanted})
+
+
+async def _deployments(autoscaler: Link) -> list[Deployment]:
+    service = deployment_service(autoscaler.channel)
+    found: list[Deployment] = []
+    token = ""
+    while True:
+        request = ListDeploymentsRequest(page_size=_PAGE_SIZE, page_token=token)
+        page = await autoscaler.call(service.ListDeployments, request)
+        found += page.deployments
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+async def _one(autoscaler: Link, name: str) -> list[Deployment]:
+    service = deployment_service(autoscaler.channel)
+    answer = await autoscaler.call(service.GetDeployment, GetDeploymentRequest(name=name))
+    return [answer.deployment]
+
+
+async def _snapshot(where: Where) -> Snapshot | None:
+    """The current snapshot; None, and a word about it, if metrics is away."""
+    async with link_to(addresses.METRICS, where) as metrics:
+        service = metrics_service(metrics.channel)
+        try:
+            answer = await metrics.call(service.GetSnapshot, GetSnapshotRequest(), timeout_s=5)
+        except CliError as error:
+            if error.exit_code != UNREACHABLE:
+                raise
+            say(f"load is unknown: {error}")
+            return None
+    snapshot: Snapshot = answer.snapshot
+    return snapshot
+
+
+def _replicas(snapshot: Snapshot | None, name: str) -> list[tuple[str, ReplicaStatus]]:
+    return [
+        (node_id(node.name), replica)
+        for node in (snapshot.nodes if snapshot else ())
+        for replica in node.replicas
+        if replica.deployment == name
+    ]
+
+
+def _with_load(deployment: Deployment, load: DeploymentLoad | None) -> dict[str, Any]:
+    return {**to_plain(deployment), "load": to_plain(load) if load else None}
+
+
+def _print_all(found: Sequence[Deployment], loads: dict[str, DeploymentLoad]) -> None:
+    rows = []
+    for deployment in found:
+        state, load = deployment.status, loads.get(deployment.name)
+        rows.append(
+            (
+                deployment_id(deployment.name),
+                f"{state.ready_replica_count}/{deployment.replicas}",
+                str(state.starting_replica_count),
+                str(state.draining_replica_count),
+                str(state.failed_replica_count),
+                _count(load, "queued_count"),
+                _count(load, "ongoing_count"),
+                _state(deployment),
+            )
+        )
+    print_table(
+        ("NAME", "READY", "STARTING", "DRAINING", "FAILED", "QUEUED", "ONGOING", "STATE"),
+        rows,
+        empty="nothing is deployed: deploy a model with `forebay deploy FILE`",
+    )
+
+
+def _print_one(
+    deployment: Deployment,
+    load: DeploymentLoad | None,
+    replicas: list[tuple[str, ReplicaStatus]],
+    output: Output,
+) -> None:
+    if output is Output.JSON:
+        listed = [{"node": node, **to_plain(replica)} for node, replica in replicas]
+        print_json({**_with_load(deployment, load), "replica_statuses": listed})
+        return
+    print_table(("", deployment_id(deployment.name)), _facts(deployment, load))
+    print_table(
+        ("\nREPLICA", "\nNODE", "\nSTATE", "\nGENERATION", "\nONGOING", "\nMESSAGE"),
+        [
+            (
+                replica.replica_id,
+                node,
+                enum_word("State", ReplicaStatus.State.Name(replica.state)),
+                str(replica.generation),
+                f"{replica.ongoing_count}/{replica.max_ongoing_requests}",
+                replica.message,
+            )
+            for node, replica in replicas
+        ],
+        empty="no node reports a replica of it",
+    )
+
+
+def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[str, str]]:
+    facts = [
+        ("state", _state(deployment)),
+        ("replicas ready", f"{deployment.status.ready_replica_count} of {deployment.replicas}"),
+        ("generation", str(deployment.generation)),
+        ("model", deployment.model_digest),
+        ("queued", _count(load, "queued_count")),
+        ("ongoing", _count(load, "ongoing_count")),
+        ("redelivered", _count(load, "redelivered_count")),
+    ]
+    arrivals = load is not None and load.HasField("arrivals_per_second")
+    facts.append(
+        ("arrivals per second", f"{load.arrivals_per_second:.1f}" if load and arrivals else UNKNOWN)
+    )
+    for title, quantiles in (("queue wait", "queue_wait"), ("service time", "service_time")):
+        facts.append((f"{title} p50, p95, p99", _quantiles(load, quantiles)))
+    return facts
+
+
+def _quantiles(load: DeploymentLoad | None, field: str) -> str:
+    if load is None or not load.HasField(field):
+        return UNKNOWN
+    quantiles = getattr(load, field)
+    if quantiles.count == 0:
+        return "nothing lately"
+    return ", ".join(_ms(value) for value in (quantiles.p50, quantiles.p95, quantiles.p99))
+
+
+def _ms(duration: Duration) -> str:
+    return f"{duration.ToMicroseconds() / 1000:.1f} ms"
+
+
+def _count(load: DeploymentLoad | None, field: str) -> str:
+    known = load is not None and load.HasField(field)
+    return str(getattr(load, field)) if known else UNKNOWN
+
+
+def _state(deployment: Deployment) -> str:
+    return deployment.status.message or "ready"
+
+
+def _node_row(node: Node) -> tuple[str, ...]:
+    on_slots = sum(not replica.gpu_uuids for replica in node.replicas)
+    gpus = ", ".join(
+        f"{gpu.product_name} {gpu.memory_used_bytes / 1e9:.0f}/{gpu.memory_total_bytes / 1e9:.0f} "
+        f"GB {gpu.utilization_ratio:.0%}"
+        for gpu in node.gpus
+    )
+    reported = node.last_report_time.ToDatetime().strftime("%H:%M:%SZ")
+    return (
+        node_id(node.name),
+        enum_word("State", Node.State.Name(node.state)),
+        f"{on_slots}/{node.slot_count}",
+        gpus or "none",
+        str(len(node.replicas)),
+        reported if node.HasField("last_report_time") else "never",
+        node.gpu_message,
+    )

@@ -1,0 +1,144 @@
+"""`forebay up` and `forebay setup`: Triton and the mesh on this machine."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from forebay.cli.failure import INTERRUPTED, USAGE, CliError
+from forebay.cli.output import Output, Progress, print_json, print_table, progress, say
+from forebay.local import triton_setup
+from forebay.local.interpreter import SetupError
+from forebay.local.mesh import LocalMesh, MeshError
+from forebay.local.programs import MeshOptions
+from forebay.local.state import StateInUseError
+from services.runtime.ports import AddressError, is_loopback
+
+
+def set_up(home: Path | None, python: Path | None, output: Output) -> None:
+    """Prepares Triton and says where.
+
+    Raises:
+        CliError: if something is missing.
+    """
+    with progress("looking for Triton") as tell:
+        result = provide_triton(home or triton_setup.default_home(), python, tell)
+    said = "is prepared" if result.created else "was prepared already"
+    say(f"Triton {result.manifest.triton_version} {said} in {result.home}")
+    if output is Output.JSON:
+        manifest = asdict(result.manifest)
+        print_json({"home": str(result.home), "created": result.created, **manifest})
+
+
+def provide_triton(home: Path, python: Path | None, tell: Progress) -> triton_setup.SetupResult:
+    """Prepares Triton unless it is there already.
+
+    Raises:
+        CliError: if something is missing.
+    """
+    try:
+        return triton_setup.set_up(home, python, tell)
+    except SetupError as error:
+        raise CliError(str(error)) from error
+
+
+async def up(options: MeshOptions, output: Output) -> None:
+    """Runs the mesh in the foreground until it is told to stop.
+
+    Raises:
+        CliError: if it does not come up, or had to be killed.
+    """
+    if not triton_setup.is_current(options.triton_home):
+        with progress("looking for Triton") as tell:
+            await asyncio.to_thread(provide_triton, options.triton_home, None, tell)
+    mesh = LocalMesh(options, say)
+    async with _told_to_stop(mesh) as told:
+        await _start(mesh, told)
+        if not told.is_set():
+            _print_addresses(mesh, output)
+            await told.wait()
+        say("stopping (Ctrl-C again kills everything at once)")
+        await mesh.stop()
+        say("stopped")
+
+
+@asynccontextmanager
+async def _told_to_stop(mesh: LocalMesh) -> AsyncIterator[asyncio.Event]:
+    """An event set by the first SIGINT or SIGTERM; the second kills everything."""
+    told = asyncio.Event()
+
+    def tell() -> None:
+        if told.is_set():
+            say("killing everything")
+            mesh.kill_all()
+        told.set()
+
+    loop = asyncio.get_running_loop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    for number in numbers:
+        loop.add_signal_handler(number, tell)
+    try:
+        yield told
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+
+async def _start(mesh: LocalMesh, told: asyncio.Event) -> None:
+    """Starts the mesh, or gives up as soon as it is told to stop."""
+    with progress(f"starting a mesh in {mesh.options.state_dir}"):
+        starting = asyncio.create_task(start(mesh))
+        waiting = asyncio.create_task(told.wait())
+        try:
+            await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return
+        finally:
+            waiting.cancel()
+            starting.cancel()
+            await asyncio.gather(waiting, starting, return_exceptions=True)
+        raise CliError("interrupted while starting", INTERRUPTED)
+
+
+async def start(mesh: LocalMesh) -> None:
+    """Starts a mesh.
+
+    Raises:
+        CliError: if it does not come up.
+    """
+    try:
+        await mesh.start()
+    except (StateInUseError, AddressError) as error:
+        raise CliError(str(error), USAGE) from error
+    except MeshError as error:
+        raise CliError(str(error)) from error
+    except OSError as error:
+        raise CliError(
+            f"cannot keep state in {mesh.options.state_dir}: {error.strerror}. Choose another "
+            "directory with --state-dir.",
+            USAGE,
+        ) from error
+
+
+def _print_addresses(mesh: LocalMesh, output: Output) -> None:
+    listening: dict[str, Any] = asdict(mesh.addresses)
+    listening.pop("nats")
+    options = mesh.options
+    if output is Output.JSON:
+        print_json({**listening, "nodes": options.nodes, "state_dir": str(options.state_dir)})
+    else:
+        scope = {name: _scope(address) for name, address in listening.items()}
+        rows = [(name, address, scope[name]) for name, address in listening.items()]
+        slots = f"{options.slots} CPU slots each"
+        rows.append(("nodes", str(options.nodes), slots))
+        print_table(("MESH", "ADDRESS", ""), rows)
+    say(f"\nstate and logs: {options.state_dir}")
+    say("deploy a model with `forebay deploy FILE` in another terminal; Ctrl-C stops everything")
+
+
+def _scope(address: str) -> str:
+    return "this machine only" if is_loopback(address) else "OPEN TO THE NETWORK, without a login"

@@ -44,8 +44,9 @@ def how_to_get(interpreter: Interpreter) -> str:
 def _from_package(interpreter: Interpreter, scratch: Path) -> Path | None:
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         return None
-    package = f"libpython{interpreter.version}"
-    if not _download(package, scratch, []) and not _download_with_own_lists(package, scratch):
+    # Ubuntu 24.04 renamed it when its times became 64 bits wide.
+    packages = [f"libpython{interpreter.version}", f"libpython{interpreter.version}t64"]
+    if not _download(packages, scratch, []) and not _download_with_own_lists(packages, scratch):
         return None
     archive = next(scratch.glob("*.deb"), None)
     if archive is None or not _run(["dpkg", "-x", str(archive), str(scratch / "root")], scratch):
@@ -53,7 +54,7 @@ def _from_package(interpreter: Interpreter, scratch: Path) -> Path | None:
     return next((scratch / "root").rglob(interpreter.library_name), None)
 
 
-def _download_with_own_lists(package: str, scratch: Path) -> bool:
+def _download_with_own_lists(packages: list[str], scratch: Path) -> bool:
     lists, cache = scratch / "lists", scratch / "cache"
     for directory in (lists / "partial", cache / "archives" / "partial"):
         directory.mkdir(parents=True)
@@ -68,11 +69,14 @@ def _download_with_own_lists(package: str, scratch: Path) -> bool:
         "-oAPT::Update::Post-Invoke-Success=",
     ]
     updated = _run(["apt-get", "-q", *options, "update"], scratch)
-    return updated and _download(package, scratch, options)
+    return updated and _download(packages, scratch, options)
 
 
-def _download(package: str, scratch: Path, options: list[str]) -> bool:
-    return _run(["apt-get", "-q", *options, "download", package], scratch)
+def _download(packages: list[str], scratch: Path, options: list[str]) -> bool:
+    """Downloads the first of some packages that there is."""
+    return any(
+        _run(["apt-get", "-q", *options, "download", package], scratch) for package in packages
+    )
 
 
 def _run(command: list[str], cwd: Path) -> bool:

@@ -1,1 +1,1 @@
-"""Hosts deployments, places replicas on nodes and tells each node what to run."""
+"""Keeps deployments and models, and says what each node must run."""

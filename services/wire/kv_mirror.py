@@ -6,10 +6,12 @@ POLL_INTERVAL_S: a change that the watch missed is noticed then at the latest.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import nats.errors
+import nats.js.errors
 import structlog
 from nats.js import JetStreamContext, api
 from nats.js.kv import KV_DEL, KV_OP, KeyValue
@@ -20,6 +22,9 @@ log = structlog.get_logger()
 
 POLL_INTERVAL_S = 2.0
 _RETRY_S = 0.25
+
+# As nats-py's KeyValue reads them.
+_WRONG_LAST_SEQUENCE = (10071, 10164)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,6 @@ class KvMirror:
 
     Attributes:
         known: whether the bucket has been read since the process began.
-        changed: set whenever an entry changes and after each full read; whoever waits clears it.
     """
 
     def __init__(
@@ -57,8 +61,8 @@ class KvMirror:
         self._watcher: KeyValue.KeyWatcher | None = None
         self._last_revision = 0
         self.known = False
-        self.changed = asyncio.Event()
-        link.on_connected(self._load)
+        self._listeners: set[asyncio.Event] = set()
+        link.on_connected(self.reload)
 
     @property
     def bucket(self) -> KeyValue:
@@ -70,6 +74,23 @@ class KvMirror:
         if self._bucket is None:
             raise nats.errors.ConnectionClosedError
         return self._bucket
+
+    @contextmanager
+    def changes(self, event: asyncio.Event | None = None) -> Iterator[asyncio.Event]:
+        """An event that is set whenever an entry changes and after each full read.
+
+        Whoever waits for it clears it. It is set to begin with.
+
+        Args:
+            event: used in place of a new one, to wait for several things at once.
+        """
+        event = event or asyncio.Event()
+        event.set()
+        self._listeners.add(event)
+        try:
+            yield event
+        finally:
+            self._listeners.discard(event)
 
     def get(self, key: str) -> KvEntry | None:
         """The entry of a key, or None."""
@@ -98,7 +119,7 @@ class KvMirror:
         """Removes a key if it has not changed since it was last seen here.
 
         Raises:
-            nats.js.errors.APIError: if it has changed.
+            nats.js.errors.KeyWrongLastSequenceError: if it has changed.
             nats.errors.Error: if NATS cannot be reached; whether it was removed is unknown.
         """
         entry = self._entries.get(key)
@@ -110,8 +131,45 @@ class KvMirror:
             api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(entry.revision),
         }
         subject = f"$KV.{self._bucket_name}.{key}"
-        ack = await self._link.jetstream.publish(subject, headers=headers)
+        try:
+            ack = await self._link.jetstream.publish(subject, headers=headers)
+        except nats.js.errors.APIError as error:
+            if error.err_code not in _WRONG_LAST_SEQUENCE:
+                raise
+            raise nats.js.errors.KeyWrongLastSequenceError(description=error.description) from error
         self._apply(key, None, ack.seq)
+
+    async def reload(self) -> None:
+        """Reads the whole bucket anew.
+
+        Raises:
+            nats.errors.Error: if NATS cannot be reached.
+        """
+        bucket = await self._open_bucket(self._link.jetstream)
+        status = await bucket.status()
+        watcher = await bucket.watchall()
+        # Entries may have been removed without a trace: the last one seen need not be the last.
+        last_revision = status.stream_info.state.last_seq
+        entries: dict[str, KvEntry] = {}
+        deleted: dict[str, int] = {}
+        try:
+            while (entry := await watcher.updates(timeout=5)) is not None:
+                last_revision = max(last_revision, entry.revision)
+                if entry.operation:
+                    deleted[entry.key] = entry.revision
+                else:
+                    entries[entry.key] = KvEntry(entry.value or b"", entry.revision)
+        except nats.errors.Error:
+            await _stop(watcher)
+            raise
+        old = self._watcher
+        self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
+        self._entries, self._deleted = entries, deleted
+        self._last_revision = last_revision
+        self.known = True
+        self._announce()
+        if old is not None:
+            await _stop(old)
 
     async def run(self) -> None:
         """Follows the bucket for ever."""
@@ -122,6 +180,10 @@ class KvMirror:
                 if self._link.client.is_connected:
                     log.warning("kv.watch_failed", error=str(error) or type(error).__name__)
                 await asyncio.sleep(_RETRY_S)
+
+    def _announce(self) -> None:
+        for event in self._listeners:
+            event.set()
 
     def _after(self, key: str) -> int:
         # To JetStream a deleted key still has a last sequence: that of its deletion.
@@ -146,34 +208,7 @@ class KvMirror:
         status = await self._bucket.status()
         if status.stream_info.state.last_seq != self._last_revision:
             log.debug("kv.reloading", bucket=status.bucket)
-            await self._load()
-
-    async def _load(self) -> None:
-        bucket = await self._open_bucket(self._link.jetstream)
-        status = await bucket.status()
-        watcher = await bucket.watchall()
-        # Entries may have been removed without a trace: the last one seen need not be the last.
-        last_revision = status.stream_info.state.last_seq
-        entries: dict[str, KvEntry] = {}
-        deleted: dict[str, int] = {}
-        try:
-            while (entry := await watcher.updates(timeout=5)) is not None:
-                last_revision = max(last_revision, entry.revision)
-                if entry.operation:
-                    deleted[entry.key] = entry.revision
-                else:
-                    entries[entry.key] = KvEntry(entry.value or b"", entry.revision)
-        except nats.errors.Error:
-            await _stop(watcher)
-            raise
-        old = self._watcher
-        self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
-        self._entries, self._deleted = entries, deleted
-        self._last_revision = last_revision
-        self.known = True
-        self.changed.set()
-        if old is not None:
-            await _stop(old)
+            await self.reload()
 
     def _apply(self, key: str, value: bytes | None, revision: int) -> None:
         self._last_revision = max(self._last_revision, revision)
@@ -187,7 +222,7 @@ class KvMirror:
         else:
             self._deleted.pop(key, None)
             self._entries[key] = KvEntry(value, revision)
-        self.changed.set()
+        self._announce()
 
 
 async def _stop(watcher: KeyValue.KeyWatcher) -> None:

@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from forebay import addresses, deployment_file
 from forebay.cli.failure import FAILED, USAGE, CliError, raise_for
 from forebay.cli.link import Link, Where, link_to
-from forebay.cli.output import Output, Progress, print_json, progress, say, to_plain
+from forebay.cli.output import Output, Progress, count_of, print_json, progress, say, to_plain
 from forebay.cli.rollout import until_ready
 from forebay.deployment_file import DeploymentFile, DeploymentFileError
 from forebay.stubs import deployment_service, model_service
@@ -49,7 +49,7 @@ async def run(path: Path, where: Where, wait: bool, timeout_s: float, output: Ou
             if wait:
                 async with link_to(addresses.METRICS, where) as metrics:
                     deployment = await until_ready(deployment, autoscaler, metrics, timeout_s, tell)
-                say(f"{file.spec.name} is ready: {deployment.replicas} replicas")
+                say(f"{file.spec.name} is ready: {count_of(deployment.replicas, 'replica')}")
     if output is Output.JSON:
         print_json({"change": change[0], **to_plain(deployment)})
 

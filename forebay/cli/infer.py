@@ -292,6 +292,8 @@ def _raise_first(results: Sequence[Done]) -> None:
         exit_code = NOT_FOUND
     elif isinstance(error, UnavailableError):
         exit_code = UNREACHABLE
+    elif error.status is None:
+        exit_code = USAGE
     hint = f" Try again in {error.retry_after_s:g} s." if error.retry_after_s else ""
     request = f" (request {error.request_id})" if error.request_id else ""
     raise CliError(

@@ -114,7 +114,7 @@ def to_plain(message: Message) -> dict[str, Any]:
 
 def _plain_value(field: FieldDescriptor, value: Any) -> Any:
     if isinstance(value, Duration):
-        return value.ToMilliseconds() / 1000
+        return value.ToMicroseconds() / 1e6
     if isinstance(value, Timestamp):
         return value.ToDatetime(UTC).isoformat()
     if isinstance(value, Message):
@@ -122,6 +122,11 @@ def _plain_value(field: FieldDescriptor, value: Any) -> Any:
     if field.enum_type is not None:
         return enum_word(field.enum_type.name, field.enum_type.values_by_number[value].name)
     return value
+
+
+def count_of(count: int, noun: str) -> str:
+    """`1 replica`, `2 replicas`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def enum_word(enum_name: str, value_name: str) -> str:

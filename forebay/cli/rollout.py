@@ -6,7 +6,7 @@ import grpc.aio
 
 from forebay.cli.failure import CliError
 from forebay.cli.link import CALL_TIMEOUT_S, Link
-from forebay.cli.output import Progress
+from forebay.cli.output import Progress, count_of
 from forebay.stubs import deployment_service, metrics_service
 from forebay.v1.deployment_pb2 import Deployment, GetDeploymentRequest
 from forebay.v1.metrics_pb2 import GetSnapshotRequest
@@ -80,9 +80,10 @@ def _check_none_failed(name: str, replicas: list[ReplicaStatus]) -> None:
 
 
 def _told(deployment: Deployment, replicas: list[ReplicaStatus]) -> str:
-    ready = f"{deployment.status.updated_replica_count} of {deployment.replicas} replicas ready"
+    wanted = count_of(deployment.replicas, "replica")
+    ready = f"{deployment.status.updated_replica_count} of {wanted} ready"
     doing = sorted(
-        f"{_WORDS[replica.state]}: {replica.message}"
+        f"{_WORDS[replica.state]}: {replica.message}".removesuffix(": ")
         for replica in replicas
         if replica.state != ReplicaStatus.STATE_READY and replica.state in _WORDS
     )

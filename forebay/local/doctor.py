@@ -1,5 +1,6 @@
 """What is missing on this machine to run a mesh, and how to get it."""
 
+import importlib.util
 import os
 import platform
 import shutil
@@ -108,11 +109,12 @@ def _virtual_environments() -> Check:
     except SetupError:
         return Check("venv and pip", State.MISSING, "no Python to make them with")
     done = subprocess.run(
-        [interpreter.executable, "-c", "import ensurepip, venv"],
+        [interpreter.executable, "-c", "import venv"],
         capture_output=True,
         timeout=_TIMEOUT_S,
     )
-    if done.returncode != 0:
+    # Without ensurepip, `forebay setup` installs pip with the pip beside this Python.
+    if done.returncode != 0 or importlib.util.find_spec("pip") is None:
         return Check(
             "venv and pip",
             State.MISSING,

@@ -97,5 +97,5 @@ $(INSTALLED_DEV): pyproject.toml constraints.txt | $(BIN)/python
 # KServe's client needs versions of psutil and others that Forebay can't use.
 $(INSTALLED_KSERVE): Makefile | $(BIN)/python
 	scripts/make_venv.sh "$(PYTHON)" $(KSERVE_VENV)
-	$(KSERVE_VENV)/bin/python -m pip install --quiet '$(KSERVE)'
+	$(KSERVE_VENV)/bin/python -m pip install --quiet --no-compile '$(KSERVE)'
 	@touch $@

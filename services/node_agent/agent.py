@@ -131,6 +131,10 @@ class Agent:
         for path in gone[KEPT_LOGS:]:
             shutil.rmtree(path, ignore_errors=True)
 
+    def ongoing_count(self) -> int:
+        """Requests inside this node's Tritons now."""
+        return sum(replica.ongoing_count for replica in self._replicas.values())
+
     def ready_count(self) -> int:
         """Replicas that are READY."""
         return sum(r.state == replica_states.READY for r in self._replicas.values())

@@ -6,8 +6,8 @@ of the slots is free, or nothing is on its way.
 """
 
 EXPIRES_S = 3.0
-"""How long the server keeps a pull open. Short: a pull that a restart of nats-server swallowed would
-otherwise never come back."""
+"""How long the server keeps a pull open. Short, because a pull that a restart of nats-server
+swallowed never comes back."""
 
 GRACE_S = 1.0
 
@@ -49,25 +49,41 @@ class Credit:
         self._on_the_way += count
         return name
 
-    def delivered(self, name: str) -> None:
-        """One request of a pull has come."""
-        count, until_s = self._open.get(name, (0, 0.0))
-        if count:
+    def delivered(self) -> None:
+        """One request has come. It is put down to the oldest open pull: deliveries do not say."""
+        for name, (count, until_s) in self._open.items():
             self._on_the_way -= 1
             if count == 1:
                 del self._open[name]
             else:
                 self._open[name] = (count - 1, until_s)
+            return
 
-    def closed(self, name: str) -> None:
-        """The server has ended a pull; what it did not deliver will not come."""
+    def closed(self, name: str, undelivered: int) -> None:
+        """The server has ended a pull.
+
+        Args:
+            name: of the pull.
+            undelivered: requests of it that will not come. What was put down to this pull but came
+                from another is taken from the others.
+        """
         count, _ = self._open.pop(name, (0, 0.0))
         self._on_the_way -= count
+        excess = undelivered - count
+        while excess > 0 and self._open:
+            oldest, (left, until_s) = next(iter(self._open.items()))
+            taken = min(left, excess)
+            excess -= taken
+            self._on_the_way -= taken
+            if taken == left:
+                del self._open[oldest]
+            else:
+                self._open[oldest] = (left - taken, until_s)
 
     def expire(self, now_s: float) -> None:
         """Forgets pulls that the server must have ended."""
         for name in [name for name, (_, until_s) in self._open.items() if until_s <= now_s]:
-            self.closed(name)
+            self._on_the_way -= self._open.pop(name)[0]
 
     def lost(self) -> None:
         """Forgets all pulls: the connection was lost."""

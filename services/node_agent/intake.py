@@ -206,14 +206,13 @@ class Intake:
                 reply=f"{self._inbox}.{name}",
             )
         except nats.errors.Error:
-            self._credit.closed(name)
+            self._credit.closed(name, count)
 
     async def _on_message(self, msg: Msg) -> None:
-        pull = msg.subject.rpartition(".")[2]
         if not msg.reply:
-            await self._on_pull_ended(pull, msg)
+            await self._on_pull_ended(msg)
             return
-        self._credit.delivered(pull)
+        self._credit.delivered()
         now_s = self._clock.monotonic_s()
         envelope = RequestEnvelope.FromString(msg.data)
         # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>,
@@ -240,9 +239,11 @@ class Intake:
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt.defect", exc_info=task.exception(), replica=self._replica_id)
 
-    async def _on_pull_ended(self, pull: str, msg: Msg) -> None:
-        self._credit.closed(pull)
-        status = (msg.headers or {}).get("Status", "")
+    async def _on_pull_ended(self, msg: Msg) -> None:
+        headers = msg.headers or {}
+        pull = msg.subject.rpartition(".")[2]
+        self._credit.closed(pull, int(headers.get("Nats-Pending-Messages", 0)))
+        status = headers.get("Status", "")
         if status in {"404", "408"}:
             await self._pull()
         elif status in {"409", "503"}:

@@ -5,6 +5,7 @@ NVML calls block, so they run in a thread; the library is loaded once.
 """
 
 import asyncio
+import warnings
 from dataclasses import dataclass, field
 
 import structlog
@@ -47,7 +48,10 @@ class GpuInventory:
 
     def _open(self) -> None:
         try:
-            import pynvml
+            with warnings.catch_warnings():
+                # The package pynvml only brings nvidia-ml-py, which warns about the name.
+                warnings.simplefilter("ignore", FutureWarning)
+                import pynvml
         except ImportError:
             self._message = "pynvml is not installed, so GPUs are not looked for"
             return

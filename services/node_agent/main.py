@@ -17,6 +17,7 @@ from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.triton_home import TritonHome, TritonHomeError
 from services.runtime import ports, process
 from services.runtime.clock import SystemClock
+from services.runtime.gathering import gather_events
 from services.runtime.health import Health
 from services.wire.channels import SERVER_OPTIONS
 from services.wire.nats_link import NatsLink
@@ -69,6 +70,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
                 tasks.create_task(reporter.run()),
                 tasks.create_task(agent.watch_tasks()),
                 tasks.create_task(_follow_health(health, link)),
+                tasks.create_task(gather_events(agent.ongoing_count)),
             ]
             await stopping.wait()
             await health.set_serving(False)

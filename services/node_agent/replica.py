@@ -86,6 +86,11 @@ class Replica:
         """Whether it is on its way out."""
         return self._leaving.is_set()
 
+    @property
+    def ongoing_count(self) -> int:
+        """Requests inside its Triton now."""
+        return self._intake.ongoing_count if self._intake else 0
+
     def leave(self) -> None:
         """Has the replica finish what is ongoing and stop."""
         self._leaving.set()
@@ -320,7 +325,7 @@ class Replica:
             state=self.state,
             message=self.message,
             max_ongoing_requests=self.assignment.max_ongoing_requests,
-            ongoing_count=self._intake.ongoing_count if self._intake else 0,
+            ongoing_count=self.ongoing_count,
             attempt_counts=self.tallies.attempts,
             start_count=self._start_count,
             startup_time=startup if self._startup_s is not None else None,

@@ -21,6 +21,7 @@ from services.router.servicers import ROUTER_SERVICE, InferServicer, RawUnaryHan
 from services.router.settings import RouterSettings
 from services.runtime import ports, process
 from services.runtime.clock import SystemClock
+from services.runtime.gathering import gather_events
 from services.runtime.health import Health
 from services.wire.channels import SERVER_OPTIONS
 from services.wire.nats_link import NatsLink
@@ -70,6 +71,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
                 tasks.create_task(link.run(drained)),
                 tasks.create_task(directory.run()),
                 tasks.create_task(_sweep(queue)),
+                tasks.create_task(gather_events(lambda: len(pending))),
                 tasks.create_task(_follow_health(health, is_serving)),
             ]
             await stopping.wait()

@@ -47,7 +47,7 @@ _REQUESTS_CONFIG = StreamConfig(
     storage=StorageType.MEMORY,
     # Discarding old messages of a work queue would lose requests silently.
     discard=DiscardPolicy.NEW,
-    max_bytes=1 << 30,
+    max_bytes=512 << 20,
     duplicate_window=DUPLICATE_WINDOW_S,
     allow_msg_ttl=True,
     allow_direct=True,
@@ -62,7 +62,7 @@ _KEPT_REPLIES_CONFIG = StreamConfig(
     discard_new_per_subject=True,
     max_msgs_per_subject=1,
     max_age=KEPT_REPLY_AGE_S,
-    max_bytes=128 << 20,
+    max_bytes=64 << 20,
     allow_direct=True,
 )
 

@@ -144,6 +144,8 @@ class LocalMesh:
         left = await asyncio.to_thread(state.end_leftovers, options.state_dir)
         if left:
             self._say(f"ended {left} processes that a killed mesh had left")
+        # Of a mesh that was killed: its addresses are not ours.
+        (options.state_dir / MESH_FILE).unlink(missing_ok=True)
         for directory in ("logs", "run", "nodes"):
             (options.state_dir / directory).mkdir(mode=0o700, exist_ok=True)
         reserved = self._held.enter_context(ReservedPorts())

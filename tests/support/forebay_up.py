@@ -124,13 +124,19 @@ class ForebayUp:
                 stdout=console,
                 stderr=console,
             )
-        mesh_file = self.state_dir / "mesh.json"
         deadline = time.monotonic() + START_TIMEOUT_S
-        while not mesh_file.exists():
+        while self._mesh_file().get("pid") != self._process.pid:
             assert self._process.poll() is None, self.console
             assert time.monotonic() < deadline, self.console
             time.sleep(_PAUSE_S)
-        self.mesh = json.loads(mesh_file.read_text())
+        self.mesh = self._mesh_file()
+
+    def _mesh_file(self) -> dict[str, Any]:
+        try:
+            found: dict[str, Any] = json.loads((self.state_dir / "mesh.json").read_text())
+        except FileNotFoundError:
+            return {}
+        return found
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Asks it to stop and waits; returns its exit code."""

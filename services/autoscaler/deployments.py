@@ -21,6 +21,8 @@ log = structlog.get_logger()
 MAX_DEPLOYMENTS = 10_000
 WRITE_ATTEMPTS = 5
 
+NOT_LOOKED_AT = "the last change has not been acted on yet"
+
 
 class Deployments:
     """Creates, reads, changes and deletes deployments."""
@@ -162,6 +164,10 @@ class Deployments:
         deployment.etag = _etag(entry)
         status = self._mirror.get(f"status.{deployment_id}")
         deployment.status.CopyFrom(DeploymentStatus.FromString(status.value if status else b""))
+        if status is None or status.revision < entry.revision:
+            # Written before the last change: whoever waits for it must not take it for done.
+            deployment.status.updated_replica_count = 0
+            deployment.status.message = NOT_LOOKED_AT
         return deployment
 
     def _check_known(self) -> None:

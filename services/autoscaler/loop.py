@@ -55,13 +55,15 @@ class Loop:
         self._clock = clock
         self._absences = Absences(node_grace_s)
         self._leaving = Leaving()
+        self._looked_at: dict[str, int] = {}
 
     async def run(self, changed: asyncio.Event) -> None:
         """Reconciles whenever `changed` is set, and every TICK_S, for ever."""
         with self._deployments.changes(changed), self._assignments.changes(changed):
             while True:
                 try:
-                    await asyncio.wait_for(changed.wait(), TICK_S)
+                    async with asyncio.timeout(TICK_S):
+                        await changed.wait()
                 except TimeoutError:
                     log.debug("loop.tick")
                 changed.clear()
@@ -101,10 +103,9 @@ class Loop:
         await self._write_statuses(specs, next_plan, snapshot)
 
     def _specs(self) -> dict[str, Deployment]:
-        return {
-            deployment_id: Deployment.FromString(entry.value)
-            for deployment_id, entry in self._deployments.entries(SPEC).items()
-        }
+        entries = self._deployments.entries(SPEC)
+        self._looked_at = {name: entry.revision for name, entry in entries.items()}
+        return {name: Deployment.FromString(entry.value) for name, entry in entries.items()}
 
     async def _write_node(
         self, node: str, before: AssignmentSet | None, assignments: list[Assignment]
@@ -146,11 +147,20 @@ class Loop:
             await self._write_status(deployment_id, described)
 
     async def _write_status(self, deployment_id: str, described: DeploymentStatus) -> None:
+        """Writes a status that differs, or that is older than what it speaks of."""
+        spec = self._deployments.get(SPEC + deployment_id)
+        if spec is None or spec.revision != self._looked_at.get(deployment_id):
+            # Declared anew while we looked: the next look is already due.
+            return
         entry = self._deployments.get(STATUS + deployment_id)
         value = described.SerializeToString(deterministic=True)
-        if entry is None or entry.value != value:
-            revision = entry.revision if entry else 0
-            await self._deployments.put(STATUS + deployment_id, value, revision)
+        if entry is None or entry.value != value or entry.revision < spec.revision:
+            await self._deployments.put(
+                STATUS + deployment_id,
+                value,
+                entry.revision if entry else 0,
+                given=(SPEC + deployment_id, spec.revision),
+            )
 
     def _log_steps(self, next_plan: Plan) -> None:
         for deployment_id, step in next_plan.steps.items():

@@ -46,7 +46,8 @@ class MetricsService(metrics_pb2_grpc.MetricsServiceServicer):
         while not self._stopping.is_set():
             yield metrics_pb2.WatchSnapshotsResponse(snapshot=self._mesh.snapshot())
             try:
-                await asyncio.wait_for(self._stopping.wait(), interval_s)
+                async with asyncio.timeout(interval_s):
+                    await self._stopping.wait()
             except TimeoutError:
                 continue
         await context.abort(grpc.StatusCode.UNAVAILABLE, "metrics is stopping: dial again")

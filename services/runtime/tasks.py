@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+CANCEL_AGAIN_S = 0.2
+
 
 async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) -> None:
     """Runs coroutines side by side until `stopping` is set, then cancels them.
@@ -28,5 +30,9 @@ async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) 
             for name, coroutine in work.items()
         ]
         await stopping.wait()
-        for task in running:
-            task.cancel()
+        # Once is not always enough: in Python 3.11 `wait_for`, which nats-py uses too, drops a
+        # cancellation that comes together with what it waits for.
+        while unfinished := [task for task in running if not task.done()]:
+            for task in unfinished:
+                task.cancel()
+            await asyncio.wait(unfinished, timeout=CANCEL_AGAIN_S)

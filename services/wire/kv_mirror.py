@@ -61,6 +61,8 @@ class KvMirror:
         self._watcher: KeyValue.KeyWatcher | None = None
         self._last_revision = 0
         self.known = False
+        # One write at a time, so that `given` can be relied on.
+        self._writing = asyncio.Lock()
         self._listeners: set[asyncio.Event] = set()
         link.on_connected(self.reload)
 
@@ -104,16 +106,31 @@ class KvMirror:
             if key.startswith(prefix)
         }
 
-    async def put(self, key: str, value: bytes, revision: int) -> KvEntry:
+    async def put(
+        self, key: str, value: bytes, revision: int, given: tuple[str, int] | None = None
+    ) -> KvEntry:
         """Writes a key if it still has the revision that was read; 0 if there must be none.
+
+        Args:
+            key: the key.
+            value: its new value.
+            revision: the one that the change is based on.
+            given: another key of this bucket and the revision it must still have; checked against
+                the writes of this process only.
 
         Raises:
             nats.js.errors.KeyWrongLastSequenceError: if someone else has written it since.
             nats.errors.Error: if NATS cannot be reached; whether it was written is unknown.
         """
-        new_revision = await self.bucket.update(key, value, last=revision or self._after(key))
-        self._apply(key, value, new_revision)
-        return KvEntry(value, new_revision)
+        async with self._writing:
+            if given is not None:
+                entry = self._entries.get(given[0])
+                if entry is None or entry.revision != given[1]:
+                    raise nats.js.errors.KeyWrongLastSequenceError
+            last = revision or self._after(key)
+            new_revision = await self.bucket.update(key, value, last=last)
+            self._apply(key, value, new_revision)
+            return KvEntry(value, new_revision)
 
     async def delete(self, key: str) -> None:
         """Removes a key if it has not changed since it was last seen here.
@@ -122,22 +139,25 @@ class KvMirror:
             nats.js.errors.KeyWrongLastSequenceError: if it has changed.
             nats.errors.Error: if NATS cannot be reached; whether it was removed is unknown.
         """
-        entry = self._entries.get(key)
-        if entry is None:
-            return
-        # KeyValue.delete does not tell the revision, which the next put of the key needs.
-        headers = {
-            KV_OP: KV_DEL,
-            api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(entry.revision),
-        }
-        subject = f"$KV.{self._bucket_name}.{key}"
-        try:
-            ack = await self._link.jetstream.publish(subject, headers=headers)
-        except nats.js.errors.APIError as error:
-            if error.err_code not in _WRONG_LAST_SEQUENCE:
-                raise
-            raise nats.js.errors.KeyWrongLastSequenceError(description=error.description) from error
-        self._apply(key, None, ack.seq)
+        async with self._writing:
+            entry = self._entries.get(key)
+            if entry is None:
+                return
+            # KeyValue.delete does not tell the revision, which the next put of the key needs.
+            headers = {
+                KV_OP: KV_DEL,
+                api.Header.EXPECTED_LAST_SUBJECT_SEQUENCE.value: str(entry.revision),
+            }
+            subject = f"$KV.{self._bucket_name}.{key}"
+            try:
+                ack = await self._link.jetstream.publish(subject, headers=headers)
+            except nats.js.errors.APIError as error:
+                if error.err_code not in _WRONG_LAST_SEQUENCE:
+                    raise
+                raise nats.js.errors.KeyWrongLastSequenceError(
+                    description=error.description
+                ) from error
+            self._apply(key, None, ack.seq)
 
     async def reload(self) -> None:
         """Reads the whole bucket anew.
@@ -153,7 +173,14 @@ class KvMirror:
         entries: dict[str, KvEntry] = {}
         deleted: dict[str, int] = {}
         try:
-            while (entry := await watcher.updates(timeout=5)) is not None:
+            pending = status.values
+            while pending:
+                entry = await watcher.updates(timeout=5)
+                if not isinstance(entry, KeyValue.Entry):
+                    # nats-py's mark of the end can come before the entries: it takes "delivered
+                    # but not looked at yet" for "nothing there". `delta` counts what is left.
+                    continue
+                pending = entry.delta
                 last_revision = max(last_revision, entry.revision)
                 if entry.operation:
                     deleted[entry.key] = entry.revision

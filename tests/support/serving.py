@@ -39,4 +39,5 @@ async def serving(
         yield json.loads(ready_file.read_text())
     finally:
         stopping.set()
-        await asyncio.wait_for(task, 20)
+        async with asyncio.timeout(20):
+            await task

@@ -56,7 +56,7 @@ class AnswerPublisher:
                 if keep:
                     await self._keep(subject, reply)
                 else:
-                    await self._link.client.publish(subject, reply)
+                    self._link.client.send(subject, reply)
             except (nats.errors.Error, nats.js.errors.NoStreamResponseError, TimeoutError) as error:
                 if self._clock.monotonic_s() >= request.deadline_s:
                     log.warning(

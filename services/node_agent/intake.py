@@ -4,6 +4,7 @@ The order is answer, then ack: a crash in between means one more delivery, never
 """
 
 import asyncio
+import re
 import secrets
 from dataclasses import dataclass
 
@@ -42,6 +43,7 @@ MAX_KILLS = 3
 TICK_S = 0.5
 MAX_CANCELLED = 4096
 
+_PENDING = re.compile(rb"Nats-Pending-Messages: (\d+)")
 _ACK, _PROGRESS, _TERM = b"+ACK", b"+WPI", b"+TERM"
 
 
@@ -50,7 +52,7 @@ class Ongoing:
     """A request inside the replica.
 
     Attributes:
-        message: the delivery.
+        ack_subject: where the delivery is settled.
         envelope: the request.
         delivered_s: monotonic time of the delivery.
         deadline_s: monotonic time after which its caller is gone.
@@ -59,7 +61,7 @@ class Ongoing:
         delivery: deliveries so far, counting this one.
     """
 
-    message: Msg
+    ack_subject: str
     envelope: RequestEnvelope
     delivered_s: float
     deadline_s: float
@@ -140,12 +142,7 @@ class Intake:
         client = self._link.client
         try:
             subscriptions.append(
-                await client.subscribe(
-                    f"{self._inbox}.*",
-                    cb=self._on_message,
-                    pending_msgs_limit=0,
-                    pending_bytes_limit=0,
-                )
+                await client.subscribe_direct(f"{self._inbox}.*", self._on_delivery)
             )
             subscriptions.append(
                 await client.subscribe(subjects.cancel(self._deployment), cb=self._on_cancel)
@@ -159,7 +156,7 @@ class Intake:
         finally:
             if client.is_connected:
                 for subscription in subscriptions:
-                    await subscription.unsubscribe()
+                    await client.unsubscribe_direct(subscription)
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -182,15 +179,15 @@ class Intake:
                         self._link.jetstream, self._deployment, self._ack_wait_s
                     )
                     self._connection = self._link.connections
-                await self._pull()
-                await self._report_progress(now_s)
+                self._pull()
+                self._report_progress(now_s)
             try:
                 async with asyncio.timeout(TICK_S):
                     await self._over_limit.wait()
             except TimeoutError:
                 continue
 
-    async def _pull(self) -> None:
+    def _pull(self) -> None:
         self._pull_scheduled = False
         if self._draining or not self._link.connected:
             return
@@ -200,7 +197,7 @@ class Intake:
         name = self._credit.open(count, self._clock.monotonic_s())
         expires_ns = int(EXPIRES_S * 1e9)
         try:
-            await self._link.client.publish(
+            self._link.client.send(
                 self._pull_subject,
                 f'{{"batch":{count},"expires":{expires_ns}}}'.encode(),
                 reply=f"{self._inbox}.{name}",
@@ -208,20 +205,23 @@ class Intake:
         except nats.errors.Error:
             self._credit.closed(name, count)
 
-    async def _on_message(self, msg: Msg) -> None:
-        if not msg.reply:
-            await self._on_pull_ended(msg)
+    def _on_delivery(
+        self, subject: bytes, reply: bytes, data: bytes, headers: bytes | None
+    ) -> None:
+        if not reply:
+            self._on_pull_ended(subject, headers or b"")
             return
         self._credit.delivered()
         now_s = self._clock.monotonic_s()
-        envelope = RequestEnvelope.FromString(msg.data)
+        envelope = RequestEnvelope.FromString(data)
         # $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>,
         # with two tokens more before the stream where there is a domain.
-        tokens = msg.reply.split(".")
+        ack_subject = reply.decode()
+        tokens = ack_subject.split(".")
         waited_s = self._server_clock.waited_s(int(tokens[-2]))
         delivery = int(tokens[-5])
         request = Ongoing(
-            message=msg,
+            ack_subject=ack_subject,
             envelope=envelope,
             delivered_s=now_s,
             deadline_s=now_s + envelope.remaining_ms / 1000 - waited_s,
@@ -239,16 +239,17 @@ class Intake:
         if not task.cancelled() and task.exception() is not None:
             log.error("attempt.defect", exc_info=task.exception(), replica=self._replica_id)
 
-    async def _on_pull_ended(self, msg: Msg) -> None:
-        headers = msg.headers or {}
-        pull = msg.subject.rpartition(".")[2]
-        self._credit.closed(pull, int(headers.get("Nats-Pending-Messages", 0)))
-        status = headers.get("Status", "")
-        if status in {"404", "408"}:
-            await self._pull()
-        elif status in {"409", "503"}:
+    def _on_pull_ended(self, subject: bytes, headers: bytes) -> None:
+        """A status instead of a message, such as `NATS/1.0 408 Request Timeout`."""
+        pull = subject[subject.rindex(b".") + 1 :].decode()
+        left = _PENDING.search(headers)
+        self._credit.closed(pull, int(left.group(1)) if left else 0)
+        status = headers[9:12]
+        if status in {b"404", b"408"}:
+            self._pull()
+        elif status in {b"409", b"503"}:
             # The consumer is gone, or its server is: the next tick makes sure of it.
-            log.info("intake.pull_refused", status=status, deployment=self._deployment)
+            log.info("intake.pull_refused", status=status.decode(), deployment=self._deployment)
             self._connection = -1
 
     async def _on_cancel(self, msg: Msg) -> None:
@@ -268,21 +269,21 @@ class Intake:
             outcome = await self._on_replica_lost(request, str(error))
         except attempt.RequestGoneError:
             outcome = OUTCOME_CANCELLED
-            await self._settle(request, _TERM)
+            self._settle(request, _TERM)
         finally:
             del self._ongoing[id(request)]
             self._tallies.count(outcome, request.queue_wait_s)
             if trace is not None:
                 trace.end(None if outcome == 1 else LABELS[outcome])
-        await self._pull()
+        self._pull()
 
     async def _attempt(self, request: Ongoing, trace: AttemptTrace | None) -> Outcome:
         if request.envelope.request_id in self._cancelled:
-            await self._settle(request, _TERM)
+            self._settle(request, _TERM)
             return OUTCOME_CANCELLED
         if request.deadline_s <= request.delivered_s:
             # Its router has answered already; nothing may start now.
-            await self._settle(request, _TERM)
+            self._settle(request, _TERM)
             return OUTCOME_DEADLINE_EXCEEDED
         metadata = trace.call_triton() if trace is not None else None
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
@@ -292,7 +293,7 @@ class Intake:
             trace.reply(LABELS[answer.outcome] if answer.message else None)
         if ended_s < request.deadline_s:
             await self._answers.publish(request, answer, ended_s)
-        await self._settle(request, _ACK)
+        self._settle(request, _ACK)
         if answer.message:
             log.info(
                 "attempt.failed",
@@ -316,9 +317,7 @@ class Intake:
         if request.delivery < MAX_KILLS:
             # Apart from each other, so that one bad request does not take the same others along.
             delay_ns = (request.delivery - 1) * secrets.randbelow(500) * 1_000_000
-            await self._settle(
-                request, f'-NAK {{"delay":{delay_ns}}}'.encode() if delay_ns else b"-NAK"
-            )
+            self._settle(request, f'-NAK {{"delay":{delay_ns}}}'.encode() if delay_ns else b"-NAK")
             return OUTCOME_UNAVAILABLE
         answer = attempt.Answer(
             OUTCOME_ABORTED,
@@ -326,19 +325,19 @@ class Intake:
             b"",
         )
         await self._answers.publish(request, answer, self._clock.monotonic_s())
-        await self._settle(request, _TERM)
+        self._settle(request, _TERM)
         return OUTCOME_ABORTED
 
-    async def _settle(self, request: Ongoing, verb: bytes) -> None:
+    def _settle(self, request: Ongoing, verb: bytes) -> None:
         try:
-            await self._link.client.publish(request.message.reply, verb)
+            self._link.client.send(request.ack_subject, verb)
         except nats.errors.Error as error:
             # Delivered again after the ack wait; the router drops the second answer.
             log.info(
                 "attempt.not_settled", request_id=request.envelope.request_id, error=str(error)
             )
 
-    async def _report_progress(self, now_s: float) -> None:
+    def _report_progress(self, now_s: float) -> None:
         """Keeps deliveries from being given to others, while the attempt is within its limit."""
         for request in list(self._ongoing.values()):
             if now_s - request.delivered_s > self._attempt_limit_s:
@@ -348,8 +347,8 @@ class Intake:
                     limit_s=self._attempt_limit_s,
                     replica=self._replica_id,
                 )
-                await self._settle(request, _TERM)
+                self._settle(request, _TERM)
                 self._over_limit.set()
             elif now_s - request.progress_s >= self._ack_wait_s / 3:
                 request.progress_s = now_s
-                await self._settle(request, _PROGRESS)
+                self._settle(request, _PROGRESS)

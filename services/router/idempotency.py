@@ -100,7 +100,7 @@ class KeptReplies:
         for turn in range(MAX_TURNS):
             call.message_id = f"{call.request_id}.{turn}"
             call.accepted = asyncio.Event()
-            await self._queue.publish(call)
+            self._queue.publish(call)
             accepted = asyncio.ensure_future(call.accepted.wait())
             try:
                 watched: set[asyncio.Future[Any]] = {accepted, call.reply}

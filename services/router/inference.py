@@ -201,18 +201,18 @@ class InferenceCore:
         self._pending.add(call)
         reply: ReplyEnvelope | None = None
         try:
-            await self._publish(call, caller)
+            self._publish(call, caller)
             reply = await self._wait(call)
             return reply
         finally:
             self._pending.remove(call)
             self._queue.finish(call, reply)
             if reply is None:
-                await self._queue.abandon(call)
+                self._queue.abandon(call)
 
-    async def _publish(self, call: PendingCall, caller: Caller) -> None:
+    def _publish(self, call: PendingCall, caller: Caller) -> None:
         if not telemetry.enabled():
-            await self._queue.publish(call)
+            self._queue.publish(call)
             return
         span = telemetry.span(
             f"publish {call.deployment}",
@@ -228,7 +228,7 @@ class InferenceCore:
         assert span is not None
         call.envelope.traceparent, call.envelope.tracestate = span.traceparent, span.tracestate
         try:
-            await self._queue.publish(call)
+            self._queue.publish(call)
         except OutcomeError as error:
             span.end(error=LABELS[error.outcome])
             raise

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 import grpc.aio
+import nats.errors
 import structlog
 from tritonclient.grpc import service_pb2_grpc as triton_grpc
 
@@ -90,7 +91,10 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
 async def _sweep(queue: RequestQueue) -> None:
     while True:
         await asyncio.sleep(0.5)
-        await queue.sweep()
+        try:
+            await queue.sweep()
+        except (nats.errors.Error, TimeoutError) as error:
+            log.warning("queue.sweep_failed", error=str(error) or type(error).__name__)
 
 
 async def _follow_health(health: Health, is_serving: Callable[[], bool]) -> None:

@@ -56,12 +56,13 @@ class RequestQueue:
         self._clock = clock
         self._counters = counters
         self._subscribed = False
+        self._stream_missing = False
         self._unaccepted: dict[str, PendingCall] = {}
         self._abandoned: dict[str, tuple[PendingCall, Block | None]] = {}
         self._by_sequence: dict[int, PendingCall] = {}
         link.on_connected(self._on_connected)
 
-    async def publish(self, call: PendingCall) -> None:
+    def publish(self, call: PendingCall) -> None:
         """Publishes a request, for the first time or again.
 
         Raises:
@@ -75,15 +76,13 @@ class RequestQueue:
         call.accepted_sequence = None
         self._unaccepted[call.request_id] = call
         try:
-            await self._link.client.publish(
+            # The TTL is in whole seconds; a queued request must not outlive its caller by more.
+            ttl_s = max(1, math.ceil(remaining_s))
+            self._link.client.send(
                 subjects.request(call.deployment),
                 call.envelope.SerializeToString(),
                 reply=subjects.accepted(self._router_id, call.request_id),
-                headers={
-                    "Nats-Msg-Id": call.message_id,
-                    # Whole seconds; a queued request must not outlive its caller.
-                    "Nats-TTL": str(max(1, math.ceil(remaining_s))),
-                },
+                headers=f"Nats-Msg-Id: {call.message_id}\r\nNats-TTL: {ttl_s}\r\n".encode(),
             )
         except nats.errors.Error as error:
             self._unaccepted.pop(call.request_id, None)
@@ -112,16 +111,14 @@ class RequestQueue:
             until_s = call.deadline_s + call.attempt_limit_s + 5.0
             self._arena.release_at(call.block, until_s)
 
-    async def abandon(self, call: PendingCall) -> None:
+    def abandon(self, call: PendingCall) -> None:
         """Takes a request that nobody waits for any more out of the queue, if it is still there."""
         if not self._link.client.is_connected or call.envelope.keep_reply:
             return
         try:
-            await self._link.client.publish(
-                subjects.cancel(call.deployment), call.request_id.encode()
-            )
+            self._link.client.send(subjects.cancel(call.deployment), call.request_id.encode())
             if call.accepted_sequence is not None:
-                await self._delete(call.accepted_sequence)
+                self._delete(call.accepted_sequence)
             elif len(self._abandoned) < MAX_ABANDONED:
                 self._abandoned[call.request_id] = (call, call.block)
         except nats.errors.Error as error:
@@ -130,20 +127,25 @@ class RequestQueue:
     async def sweep(self) -> None:
         """Publishes again what the server has not confirmed in time. Called every half second."""
         now_s = self._clock.monotonic_s()
+        lost, self._stream_missing = self._stream_missing, False
+        if lost:
+            log.warning("queue.stream_missing")
+            await streams.ensure_requests(self._link.jetstream)
         for call in list(self._unaccepted.values()):
-            if now_s - call.published_s < ACCEPT_TIMEOUT_S or call.reply.done():
+            early = now_s - call.published_s < ACCEPT_TIMEOUT_S
+            if (early and not lost) or call.reply.done():
                 continue
             if call.publish_count >= MAX_PUBLISHES:
                 call.fail(_not_stored())
                 continue
-            await self._publish_again(call)
+            self._publish_again(call)
         for request_id, (call, _) in list(self._abandoned.items()):
             if now_s - call.published_s > 2 * ACCEPT_TIMEOUT_S:
                 del self._abandoned[request_id]
 
-    async def _publish_again(self, call: PendingCall) -> None:
+    def _publish_again(self, call: PendingCall) -> None:
         try:
-            await self.publish(call)
+            self.publish(call)
         except OutcomeError as error:
             # Kept: the next connection publishes all that is pending.
             log.info("queue.publish_postponed", request_id=call.request_id, reason=error.message)
@@ -153,14 +155,10 @@ class RequestQueue:
         await streams.ensure_kept_replies(self._link.jetstream)
         client = self._link.client
         if not self._subscribed:
-            # nats-py drops what exceeds a subscription's limits; the pending calls are the bound.
-            limits = {"pending_msgs_limit": 0, "pending_bytes_limit": 0}
-            await client.subscribe(
-                subjects.accepted(self._router_id, "*"), cb=self._on_accepted, **limits
+            await client.subscribe_direct(
+                subjects.accepted(self._router_id, "*"), self._on_accepted
             )
-            await client.subscribe(
-                subjects.reply(self._router_id, "*"), cb=self._on_reply, **limits
-            )
+            await client.subscribe_direct(subjects.reply(self._router_id, "*"), self._on_reply)
             await client.subscribe(subjects.body(self._router_id), cb=self._on_fetch)
             advisory = f"{subjects.MAX_DELIVERIES_ADVISORY}.{streams.REQUESTS}.>"
             await client.subscribe(advisory, cb=self._on_max_deliveries)
@@ -169,40 +167,36 @@ class RequestQueue:
         waiting = [call for call in self._pending.all() if not call.reply.done()]
         for call in waiting:
             if call.publish_count:
-                await self._publish_again(call)
+                self._publish_again(call)
         if waiting:
             log.info("queue.published_again", count=len(waiting))
 
-    async def _on_accepted(self, msg: Msg) -> None:
-        request_id = msg.subject.rpartition(".")[2]
-        call = self._unaccepted.pop(request_id, None)
-        if not msg.data:
-            await self._on_no_stream(call)
+    def _on_accepted(self, subject: bytes, _: bytes, data: bytes, __: bytes | None) -> None:
+        request_id = subject[subject.rindex(b".") + 1 :].decode()
+        call = self._unaccepted.get(request_id)
+        if not data:
+            # Nobody listens on the subject: the stream was lost with nats-server's memory. The
+            # sweep makes sure of it and publishes again.
+            self._stream_missing = True
             return
-        ack = json.loads(msg.data)
+        self._unaccepted.pop(request_id, None)
+        ack = json.loads(data)
         if "error" in ack:
             if call is not None:
                 call.fail(_refused(ack["error"]))
             return
-        abandoned = self._abandoned.pop(request_id, None)
-        if abandoned is not None:
-            await self._delete(ack["seq"])
+        sequence = ack["seq"]
+        if self._abandoned.pop(request_id, None) is not None:
+            self._delete(sequence)
         elif call is not None:
-            call.accepted_sequence = ack["seq"]
+            call.accepted_sequence = sequence
             call.accepted_duplicate = ack.get("duplicate", False)
-            self._by_sequence[ack["seq"]] = call
+            self._by_sequence[sequence] = call
             if call.accepted is not None:
                 call.accepted.set()
 
-    async def _on_no_stream(self, call: PendingCall | None) -> None:
-        """Nobody listens on the subject: the stream was lost with nats-server's memory."""
-        log.warning("queue.stream_missing")
-        await streams.ensure_requests(self._link.jetstream)
-        if call is not None and not call.reply.done() and call.publish_count < MAX_PUBLISHES:
-            await self._publish_again(call)
-
-    async def _on_reply(self, msg: Msg) -> None:
-        self.settle(ReplyEnvelope.FromString(msg.data))
+    def _on_reply(self, _: bytes, __: bytes, data: bytes, ___: bytes | None) -> None:
+        self.settle(ReplyEnvelope.FromString(data))
 
     def settle(self, reply: ReplyEnvelope) -> None:
         """Gives a reply to the call that waits for it; the first final one wins."""
@@ -228,10 +222,10 @@ class RequestQueue:
                     "replicas or their nodes died or froze while they worked on this request",
                 )
             )
-            await self._delete(sequence)
+            self._delete(sequence)
 
-    async def _delete(self, sequence: int) -> None:
-        await self._link.client.publish(
+    def _delete(self, sequence: int) -> None:
+        self._link.client.send(
             f"$JS.API.STREAM.MSG.DELETE.{streams.REQUESTS}",
             json.dumps({"seq": sequence, "no_erase": True}).encode(),
         )

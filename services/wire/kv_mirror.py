@@ -175,24 +175,32 @@ class KvMirror:
         try:
             pending = status.values
             while pending:
-                entry = await watcher.updates(timeout=5)
-                if not isinstance(entry, KeyValue.Entry):
+                update = await watcher.updates(timeout=5)
+                if not isinstance(update, KeyValue.Entry):
                     # nats-py's mark of the end can come before the entries: it takes "delivered
                     # but not looked at yet" for "nothing there". `delta` counts what is left.
                     continue
-                pending = entry.delta
-                last_revision = max(last_revision, entry.revision)
-                if entry.operation:
-                    deleted[entry.key] = entry.revision
+                pending = update.delta
+                last_revision = max(last_revision, update.revision)
+                if update.operation:
+                    deleted[update.key] = update.revision
                 else:
-                    entries[entry.key] = KvEntry(entry.value or b"", entry.revision)
+                    entries[update.key] = KvEntry(update.value or b"", update.revision)
         except nats.errors.Error:
             await _stop(watcher)
             raise
         old = self._watcher
         self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
+        since = status.stream_info.state.last_seq
+        newer = {key: entry for key, entry in self._entries.items() if entry.revision > since}
+        gone = {key: revision for key, revision in self._deleted.items() if revision > since}
         self._entries, self._deleted = entries, deleted
         self._last_revision = last_revision
+        # What was written here while all was read may have been read as it was before.
+        for key, entry in newer.items():
+            self._apply(key, entry.value, entry.revision)
+        for key, revision in gone.items():
+            self._apply(key, None, revision)
         self.known = True
         self._announce()
         if old is not None:

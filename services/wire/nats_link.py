@@ -12,8 +12,9 @@ from typing import Any
 
 import nats
 import structlog
-from nats.aio.client import Client
 from nats.js import JetStreamContext
+
+from services.wire.data_lane import DataLaneClient
 
 log = structlog.get_logger()
 
@@ -53,7 +54,7 @@ class NatsLink:
         self._closed_error: asyncio.Future[None] | None = None
         self._stopping = False
         self.connections = 0
-        self.client = Client()
+        self.client = DataLaneClient()
         self.jetstream: JetStreamContext = self.client.jetstream()
 
     @property

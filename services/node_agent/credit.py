@@ -64,21 +64,27 @@ class Credit:
 
         Args:
             name: of the pull.
-            undelivered: requests of it that will not come. What was put down to this pull but came
-                from another is taken from the others.
+            undelivered: requests of it that will not come.
         """
         count, _ = self._open.pop(name, (0, 0.0))
-        self._on_the_way -= count
-        excess = undelivered - count
-        while excess > 0 and self._open:
-            oldest, (left, until_s) = next(iter(self._open.items()))
-            taken = min(left, excess)
-            excess -= taken
-            self._on_the_way -= taken
+        if not self._open:
+            self._on_the_way = 0
+            return
+        # The sum stays exact: what was put down wrongly is moved to or from the oldest others.
+        self._on_the_way -= undelivered
+        surplus = count - undelivered
+        for other, (left, until_s) in list(self._open.items()):
+            if surplus >= 0:
+                self._open[other] = (left + surplus, until_s)
+                return
+            taken = min(left, -surplus)
+            surplus += taken
             if taken == left:
-                del self._open[oldest]
+                del self._open[other]
             else:
-                self._open[oldest] = (left - taken, until_s)
+                self._open[other] = (left - taken, until_s)
+        # A pull of which nothing was left to expect had ended; no more can be outstanding.
+        self._on_the_way = sum(left for left, _ in self._open.values())
 
     def expire(self, now_s: float) -> None:
         """Forgets pulls that the server must have ended."""

@@ -1,0 +1,85 @@
+"""Where large bodies are kept."""
+
+import itertools
+import random
+import subprocess
+import sys
+
+from services.router.body_arena import PAGE_BYTES, SHARED_MEMORY, Block, BlockMap, BodyArena
+
+
+def test_blocks_never_overlap_and_all_comes_back() -> None:
+    blocks = BlockMap(64 * PAGE_BYTES)
+    draw = random.Random(1)
+    held: list[Block] = []
+    for _ in range(5000):
+        if held and draw.random() < 0.5:
+            blocks.release(held.pop(draw.randrange(len(held))))
+        else:
+            block = blocks.allocate(draw.randrange(1, 9 * PAGE_BYTES))
+            if block is not None:
+                held.append(block)
+        spans = sorted((b.offset, b.offset + b.length) for b in held)
+        assert all(a[1] <= b[0] for a, b in itertools.pairwise(spans))
+    for block in held:
+        blocks.release(block)
+    assert blocks.allocate(64 * PAGE_BYTES) == Block(0, 64 * PAGE_BYTES)
+
+
+def test_what_does_not_fit_is_not_taken() -> None:
+    arena = BodyArena(4 * PAGE_BYTES)
+    try:
+        assert arena.store(b"x" * 5 * PAGE_BYTES, now_s=0) is None
+        block = arena.store(b"abc", now_s=0)
+        assert block is not None
+        assert arena.load(block) == b"abc"
+    finally:
+        arena.close()
+
+
+def test_a_block_that_may_still_be_read_is_not_given_out_before_its_time() -> None:
+    arena = BodyArena(PAGE_BYTES)
+    try:
+        block = arena.store(b"first", now_s=0)
+        assert block is not None
+        arena.release_at(block, when_s=10)
+        assert arena.store(b"second", now_s=9.9) is None
+        assert arena.load(block) == b"first"
+        assert arena.store(b"second", now_s=10.0) is not None
+    finally:
+        arena.close()
+
+
+def test_closing_removes_the_shared_memory() -> None:
+    arena = BodyArena(PAGE_BYTES)
+    assert (SHARED_MEMORY / arena.name).exists()
+    arena.close()
+    assert not (SHARED_MEMORY / arena.name).exists()
+
+
+def test_the_arena_of_a_killed_router_is_removed_by_the_next() -> None:
+    killed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os\nfrom services.router.body_arena import BodyArena\n"
+            "print(BodyArena(4096).name, flush=True)\nos.kill(os.getpid(), 9)",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    orphan = SHARED_MEMORY / killed.stdout.strip()
+    assert orphan.exists()
+    mine = BodyArena(PAGE_BYTES)
+    try:
+        assert not orphan.exists()
+        assert (SHARED_MEMORY / mine.name).exists()
+    finally:
+        mine.close()
+
+
+def test_no_arena_takes_nothing() -> None:
+    arena = BodyArena(0)
+    assert arena.store(b"x", now_s=0) is None
+    arena.close()

@@ -117,7 +117,7 @@ class Deployments:
                     _spec(deployment_id), _stored(changed), entry.revision
                 )
             except nats.js.errors.KeyWrongLastSequenceError:
-                await self._mirror.reload()
+                await self._refresh(deployment_id, entry)
                 continue
             log.info("deployment.updated", deployment=deployment_id, generation=changed.generation)
             return self._shown(deployment_id, entry)
@@ -140,7 +140,7 @@ class Deployments:
             try:
                 await self._mirror.delete(_spec(deployment_id))
             except nats.js.errors.KeyWrongLastSequenceError:
-                await self._mirror.reload()
+                await self._refresh(deployment_id, entry)
                 continue
             log.info("deployment.deleted", deployment=deployment_id)
             await self._mirror.delete(f"status.{deployment_id}")
@@ -158,6 +158,11 @@ class Deployments:
         if entry is None:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"there is no deployment {deployment_id}")
         return deployment_id, entry
+
+    async def _refresh(self, deployment_id: str, stale: KvEntry) -> None:
+        """Sees to it that the next attempt is based on what beat this one."""
+        if self._mirror.get(_spec(deployment_id)) == stale:
+            await self._mirror.reload()
 
     def _shown(self, deployment_id: str, entry: KvEntry) -> Deployment:
         deployment: Deployment = Deployment.FromString(entry.value)

@@ -10,6 +10,9 @@ CANCEL_AGAIN_S = 0.2
 async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) -> None:
     """Runs coroutines side by side until `stopping` is set, then cancels them.
 
+    Not a TaskGroup, which cancels once: in Python 3.11 `wait_for`, which nats-py uses too, drops a
+    cancellation that comes together with what it waits for, and the group would wait for ever.
+
     Args:
         stopping: when to stop.
         work: coroutines that go on for ever, by name.
@@ -18,21 +21,22 @@ async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) 
         ExceptionGroup: if one fails, with its error; the others are cancelled.
         RuntimeError: within the group, if one returns, which none may.
     """
-
-    async def forever(name: str, coroutine: Coroutine[Any, Any, None]) -> None:
-        await coroutine
-        if not stopping.is_set():
-            raise RuntimeError(f"background work {name!r} ended by itself")
-
-    async with asyncio.TaskGroup() as group:
-        running = [
-            group.create_task(forever(name, coroutine), name=name)
-            for name, coroutine in work.items()
-        ]
-        await stopping.wait()
-        # Once is not always enough: in Python 3.11 `wait_for`, which nats-py uses too, drops a
-        # cancellation that comes together with what it waits for.
-        while unfinished := [task for task in running if not task.done()]:
+    tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        ended = [task for task in tasks if task.done()]
+    finally:
+        while unfinished := [task for task in (stop, *tasks) if not task.done()]:
             for task in unfinished:
                 task.cancel()
             await asyncio.wait(unfinished, timeout=CANCEL_AGAIN_S)
+    errors = [task.exception() for task in tasks if not task.cancelled()]
+    failed = [error for error in errors if isinstance(error, Exception)]
+    if not stopping.is_set():
+        silent = [
+            task.get_name() for task in ended if not task.cancelled() and not task.exception()
+        ]
+        failed += [RuntimeError(f"background work {name!r} ended by itself") for name in silent]
+    if failed:
+        raise ExceptionGroup("background work failed", failed)

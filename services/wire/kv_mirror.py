@@ -165,6 +165,7 @@ class KvMirror:
         Raises:
             nats.errors.Error: if NATS cannot be reached.
         """
+        known_before = self._last_revision
         bucket = await self._open_bucket(self._link.jetstream)
         status = await bucket.status()
         watcher = await bucket.watchall()
@@ -192,6 +193,9 @@ class KvMirror:
         old = self._watcher
         self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
         since = status.stream_info.state.last_seq
+        if since < known_before:
+            # Not the bucket it was: its store was lost. Nothing known before counts.
+            self._entries, self._deleted = {}, {}
         newer = {key: entry for key, entry in self._entries.items() if entry.revision > since}
         gone = {key: revision for key, revision in self._deleted.items() if revision > since}
         self._entries, self._deleted = entries, deleted

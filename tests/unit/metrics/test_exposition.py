@@ -1,0 +1,95 @@
+"""What is documented is what is exposed."""
+
+import re
+from pathlib import Path
+from typing import cast
+
+from forebay.v1.node_pb2 import (
+    Gpu,
+    Histogram,
+    NodeRegistration,
+    NodeReport,
+    ReplicaStatus,
+)
+from services.metrics import exposition
+from services.metrics.loads import LoadTable
+from services.metrics.nodes import NodeTable
+from services.metrics.queues import Queues
+from services.metrics.snapshots import Mesh
+from services.metrics.window import QueueState
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+_ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
+_TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+
+
+class FixedClock:
+    """A clock that stands."""
+
+    def monotonic_s(self) -> float:
+        return 100.0
+
+    def wall_s(self) -> float:
+        return 1000.0
+
+
+class OneQueue:
+    """What JetStream would have said of one deployment; `known` is whether it has."""
+
+    def __init__(self, known: bool = True) -> None:
+        self._known = known
+
+    def deployments(self) -> set[str]:
+        return {"add"}
+
+    def state(self, _: str) -> tuple[QueueState, float] | None:
+        return (QueueState("1", 3, 2, 1, 0), 0.5) if self._known else None
+
+    def arrivals_per_second(self, _: str) -> float | None:
+        return 4.0 if self._known else None
+
+
+def text(queue: OneQueue) -> str:
+    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), cast(Queues, queue), FixedClock())
+    node = mesh.register(NodeRegistration(node="nodes/node-a", instance_id="1"))
+    waits = Histogram(bounds_s=[0.1, 1], counts=[0, 0, 0])
+    replica = ReplicaStatus(
+        replica_id="add-1",
+        deployment="deployments/add",
+        state=ReplicaStatus.STATE_READY,
+        queue_wait=waits,
+        service_time=waits,
+        attempt_counts={"ok": 0},
+    )
+    gpus = [Gpu(uuid="GPU-1", memory_total_bytes=10)]
+    mesh.report(node, NodeReport(gpus=gpus, replicas=[replica]))
+    replica.attempt_counts["ok"] = 3
+    replica.queue_wait.counts[:] = [1, 1, 1]
+    mesh.report(node, NodeReport(gpus=gpus, replicas=[replica]))
+    return exposition.text(exposition.registry(mesh, lambda: True)).decode()
+
+
+def test_documented_metrics_are_those_exposed_with_their_types() -> None:
+    documented = {name: kind for name, kind, _ in _ROW.findall(DOCUMENT.read_text())}
+    exposed = dict(_TYPE.findall(text(OneQueue())))
+    assert documented == exposed
+
+
+def test_documented_labels_are_those_exposed() -> None:
+    exposed = text(OneQueue())
+    for name, _, labels in _ROW.findall(DOCUMENT.read_text()):
+        documented = set(re.findall(r"`([a-z]+)`", re.sub(r"\(.*?\)", "", labels)))
+        series = re.search(rf"^{name}(?:_count)?(?:{{(.*)}})? ", exposed, re.MULTILINE)
+        assert series, f"{name} has no series"
+        assert set(re.findall(r"(\w+)=", series.group(1) or "")) == documented, name
+
+
+def test_what_is_not_known_is_absent_rather_than_zero() -> None:
+    assert 'forebay_queued_requests{deployment="add"} 3.0' in text(OneQueue())
+    assert "forebay_queued_requests{" not in text(OneQueue(known=False))
+
+
+def test_histograms_are_cumulative() -> None:
+    lines = [line for line in text(OneQueue()).splitlines() if "queue_wait_seconds_bucket" in line]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["1.0", "2.0", "3.0"]
+    assert 'le="+Inf"' in lines[-1]

@@ -120,46 +120,54 @@ class Intake:
         self._pull_subject = f"$JS.API.CONSUMER.MSG.NEXT.{streams.REQUESTS}.{deployment}"
         self._draining = False
         self._connection = 0
-        self._pull_scheduled = False
-        self._failed: BaseException | None = None
-        self._over_limit = asyncio.Event()
+        self._unusable = asyncio.Event()
+        self._why_unusable = ""
+        self._subscriptions: list[Subscription] = []
+        self.answered_count = 0
 
     @property
     def ongoing_count(self) -> int:
         """Requests inside Triton now."""
         return len(self._ongoing)
 
-    def tasks(self) -> "set[asyncio.Task[None]]":
-        """The attempts under way."""
-        return set(self._tasks)
+    async def run(self) -> str:
+        """Pulls and runs requests until Triton must be started anew; returns why.
 
-    async def run(self) -> None:
-        """Pulls and runs requests until cancelled.
-
-        Returns only if an attempt has outlived its limit: then Triton must be started anew.
+        What is ongoing then goes on: end Triton, `give_back`, `close`.
         """
-        subscriptions: list[Subscription] = []
         client = self._link.client
-        try:
-            subscriptions.append(
-                await client.subscribe_direct(f"{self._inbox}.*", self._on_delivery)
-            )
-            subscriptions.append(
-                await client.subscribe(subjects.cancel(self._deployment), cb=self._on_cancel)
-            )
-            subscriptions.append(
-                await client.subscribe(
-                    subjects.statistics(self._deployment), cb=self._on_statistics
-                )
-            )
-            await self._tick_until_over_limit()
-        finally:
-            if client.is_connected:
-                for subscription in subscriptions:
-                    await client.unsubscribe_direct(subscription)
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._subscriptions = [
+            await client.subscribe_direct(f"{self._inbox}.*", self._on_delivery),
+            await client.subscribe(subjects.cancel(self._deployment), cb=self._on_cancel),
+            await client.subscribe(subjects.statistics(self._deployment), cb=self._on_statistics),
+        ]
+        while not self._unusable.is_set():
+            now_s = self._clock.monotonic_s()
+            self._credit.expire(now_s)
+            if self._link.connected:
+                await self._renew(now_s)
+            try:
+                async with asyncio.timeout(TICK_S):
+                    await self._unusable.wait()
+            except TimeoutError:
+                continue
+        return self._why_unusable
+
+    async def give_back(self, timeout_s: float) -> None:
+        """Waits until the requests of a Triton that has ended are back in the queue."""
+        self._draining = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout_s)
+
+    async def close(self) -> None:
+        """Ends the subscriptions and whatever is still ongoing."""
+        self._draining = True
+        if self._link.client.is_connected:
+            for subscription in self._subscriptions:
+                await self._link.client.unsubscribe_direct(subscription)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def drain(self) -> None:
         """Pulls no more and waits until nothing is ongoing or on its way."""
@@ -168,27 +176,27 @@ class Intake:
             self._credit.expire(self._clock.monotonic_s())
             await asyncio.sleep(0.05)
 
-    async def _tick_until_over_limit(self) -> None:
-        while not self._over_limit.is_set():
-            now_s = self._clock.monotonic_s()
-            self._credit.expire(now_s)
-            if self._link.connected:
-                if self._connection != self._link.connections:
-                    self._credit.lost()
-                    await streams.ensure_request_consumer(
-                        self._link.jetstream, self._deployment, self._ack_wait_s
-                    )
-                    self._connection = self._link.connections
-                self._pull()
-                self._report_progress(now_s)
+    async def _renew(self, now_s: float) -> None:
+        if self._connection != self._link.connections:
+            self._credit.lost()
             try:
-                async with asyncio.timeout(TICK_S):
-                    await self._over_limit.wait()
-            except TimeoutError:
-                continue
+                await streams.ensure_request_consumer(
+                    self._link.jetstream, self._deployment, self._ack_wait_s
+                )
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+                log.warning("intake.no_consumer", error=str(error) or type(error).__name__)
+                return
+            self._connection = self._link.connections
+        self._pull()
+        self._report_progress(now_s)
+
+    def _give_up(self, why: str) -> None:
+        """Has Triton started anew; nothing more is pulled into this one."""
+        self._draining = True
+        self._why_unusable = why
+        self._unusable.set()
 
     def _pull(self) -> None:
-        self._pull_scheduled = False
         if self._draining or not self._link.connected:
             return
         count = self._credit.wanted(len(self._ongoing))
@@ -294,6 +302,7 @@ class Intake:
         if ended_s < request.deadline_s:
             await self._answers.publish(request, answer, ended_s)
         self._settle(request, _ACK)
+        self.answered_count += 1
         if answer.message:
             log.info(
                 "attempt.failed",
@@ -314,6 +323,8 @@ class Intake:
             replica=self._replica_id,
             reason=reason[:300],
         )
+        # Triton does not start a Python process that died again, and says ready all the same.
+        self._give_up(f"the model's process died: {reason}")
         if request.delivery < MAX_KILLS:
             # Apart from each other, so that one bad request does not take the same others along.
             delay_ns = (request.delivery - 1) * secrets.randbelow(500) * 1_000_000
@@ -348,7 +359,7 @@ class Intake:
                     replica=self._replica_id,
                 )
                 self._settle(request, _TERM)
-                self._over_limit.set()
+                self._give_up("an inference ran longer than request_timeout_s")
             elif now_s - request.progress_s >= self._ack_wait_s / 3:
                 request.progress_s = now_s
                 self._settle(request, _PROGRESS)

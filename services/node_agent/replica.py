@@ -22,7 +22,7 @@ from services.node_agent.intake import Intake
 from services.node_agent.model_cache import ModelCache, ModelError, build_repository
 from services.node_agent.python_environment import PythonEnvironments, RequirementsError
 from services.node_agent.replica_log import read_tail
-from services.node_agent.restart_policy import Failures
+from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.shared_memory import has_object
 from services.node_agent.tallies import Tallies
@@ -42,6 +42,7 @@ from services.wire.server_clock import ServerClock
 log = structlog.get_logger()
 
 CANARY_TIMEOUT_S = 60.0
+GIVE_BACK_S = 2.0
 
 
 class ReplicaFailedError(Exception):
@@ -80,6 +81,8 @@ class Replica:
         self._start_count = 0
         self._startup_s: float | None = None
         self._resident_bytes = 0
+        self._answered_count = 0
+        self._died_under_requests = False
 
     @property
     def leaving(self) -> bool:
@@ -119,6 +122,7 @@ class Replica:
         clock = self._around.clock
         while True:
             started_s, ready_s = clock.monotonic_s(), None
+            self._answered_count, self._died_under_requests = 0, False
             try:
                 await self._start()
                 ready_s = clock.monotonic_s()
@@ -136,15 +140,18 @@ class Replica:
                 reason = str(error) or type(error).__name__
             await self._stop_process(graceful=False)
             ready_for_s = 0.0 if ready_s is None else clock.monotonic_s() - ready_s
-            await self._rest(ready_for_s, reason)
+            self._failures = self._failures.after_failure(
+                proven=self._answered_count > 0 or ready_for_s >= PROVEN_AFTER_S,
+                under_requests=self._died_under_requests,
+            )
+            await self._rest(reason)
 
-    async def _rest(self, ready_for_s: float, reason: str) -> None:
-        self._failures = self._failures.after_failure(ready_for_s)
+    async def _rest(self, reason: str) -> None:
         wait_s = self._failures.wait_s(self._around.settings.failure_retry_s)
         log.warning(
             "replica.failed",
             replica=self.assignment.replica_id,
-            failures=self._failures.count,
+            failures=self._failures.own + self._failures.under_requests,
             retry_in_s=wait_s,
             reason=reason,
         )
@@ -247,26 +254,26 @@ class Replica:
                 around.link, around.clock, around.settings.node, self.assignment.replica_id
             ),
         )
-        intake = asyncio.create_task(self._intake.run())
+        feeding = asyncio.create_task(self._intake.run())
         exited = asyncio.create_task(process.wait_exit())
         regions = asyncio.create_task(_forget_dead_regions(client))
         try:
-            await asyncio.wait({intake, exited}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({feeding, exited}, return_when=asyncio.FIRST_COMPLETED)
+            self._died_under_requests = self._intake.ongoing_count > 0
             if exited.done():
-                raise ReplicaFailedError(f"Triton died: {await self._last_words()}")
-            intake.result()
-            raise ReplicaFailedError(
-                "an inference ran longer than request_timeout_s; Triton is started anew"
-            )
+                reason = f"Triton died: {await self._last_words()}"
+            else:
+                reason = feeding.result()
+                await process.stop(graceful=False)
+            # Their calls fail now that Triton is gone, which gives the requests back.
+            await self._intake.give_back(GIVE_BACK_S)
+            raise ReplicaFailedError(reason)
         finally:
-            # Attempts see their Triton go before they are cancelled, and give their request back.
-            if exited.done():
-                await asyncio.wait(
-                    self._intake.tasks(), timeout=1
-                ) if self._intake.tasks() else None
-            for task in (intake, exited, regions):
+            for task in (feeding, exited, regions):
                 task.cancel()
-            await asyncio.gather(intake, exited, regions, return_exceptions=True)
+            await asyncio.gather(feeding, exited, regions, return_exceptions=True)
+            self._answered_count = self._intake.answered_count
+            await self._intake.close()
             self._intake = None
             await client.close()
 

@@ -1,8 +1,12 @@
 """Pure: when a replica that failed is started again."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 MAX_FAILURES = 3
+MAX_DEATHS_UNDER_REQUESTS = 6
+"""A death with requests inside may be a request's doing, and a request is given up after three
+deaths: one bad request must not break a replica, a model that dies of every request must."""
+
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0
 PROVEN_AFTER_S = 60.0
@@ -10,29 +14,35 @@ PROVEN_AFTER_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Failures:
-    """How often a replica failed in a row.
+    """How often a replica failed since it last proved itself.
 
     Attributes:
-        count: failures since it last ran for PROVEN_AFTER_S.
+        own: failures to start, and deaths with nothing inside.
+        under_requests: deaths with requests inside.
     """
 
-    count: int = 0
+    own: int = 0
+    under_requests: int = 0
 
-    def after_failure(self, ready_for_s: float) -> "Failures":
-        """One failure more; a replica that had proven itself starts counting anew.
+    def after_failure(self, *, proven: bool, under_requests: bool) -> "Failures":
+        """One failure more.
 
         Args:
-            ready_for_s: how long it had been READY when it failed; 0 if it never was.
+            proven: it had been READY for PROVEN_AFTER_S or had answered a request since its last
+                start; then counting starts anew.
+            under_requests: there were requests inside.
         """
-        return Failures(1) if ready_for_s >= PROVEN_AFTER_S else replace(self, count=self.count + 1)
+        own, under = (0, 0) if proven else (self.own, self.under_requests)
+        return Failures(own, under + 1) if under_requests else Failures(own + 1, under)
 
     @property
     def broken(self) -> bool:
         """Whether it has failed so often that it is FAILED."""
-        return self.count >= MAX_FAILURES
+        return self.own >= MAX_FAILURES or self.under_requests >= MAX_DEATHS_UNDER_REQUESTS
 
     def wait_s(self, failure_retry_s: float) -> float:
         """Seconds until the next start: doubling from 0.5 s to 10 s; a long rest when broken."""
         if self.broken:
             return failure_retry_s
-        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** max(0, self.count - 1))
+        count = max(1, self.own + self.under_requests)
+        return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0 ** (count - 1))

@@ -4,8 +4,13 @@ import pytest
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from services.node_agent import replica_states as states
+from services.node_agent.intake import MAX_KILLS
 from services.node_agent.reconcile import AssignedSet, accepts, reconcile
-from services.node_agent.restart_policy import MAX_FAILURES, PROVEN_AFTER_S, Failures
+from services.node_agent.restart_policy import (
+    MAX_DEATHS_UNDER_REQUESTS,
+    MAX_FAILURES,
+    Failures,
+)
 
 
 def test_every_state_can_be_left_for_stopped_by_way_of_draining() -> None:
@@ -29,15 +34,25 @@ def test_the_third_failure_in_a_row_breaks_and_then_rests() -> None:
     waits = []
     for _ in range(MAX_FAILURES):
         assert not failures.broken
-        failures = failures.after_failure(ready_for_s=0)
+        failures = failures.after_failure(proven=False, under_requests=False)
         waits.append(failures.wait_s(failure_retry_s=60))
     assert failures.broken
     assert waits == [0.5, 1.0, 60]
 
 
 def test_a_replica_that_has_proven_itself_starts_counting_anew() -> None:
-    failures = Failures(MAX_FAILURES - 1).after_failure(ready_for_s=PROVEN_AFTER_S)
-    assert failures == Failures(1)
+    failures = Failures(own=MAX_FAILURES - 1, under_requests=2)
+    assert failures.after_failure(proven=True, under_requests=False) == Failures(own=1)
+
+
+def test_one_request_cannot_break_a_replica_but_dying_of_every_request_does() -> None:
+    failures = Failures()
+    for _ in range(MAX_KILLS):
+        failures = failures.after_failure(proven=False, under_requests=True)
+    assert not failures.broken
+    for _ in range(MAX_DEATHS_UNDER_REQUESTS - MAX_KILLS):
+        failures = failures.after_failure(proven=False, under_requests=True)
+    assert failures.broken
 
 
 def assigned(*ids: str, revision: int = 1, epoch: int = 1) -> AssignedSet:

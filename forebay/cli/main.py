@@ -14,6 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from forebay.cli import failure
+from forebay.cli.options import (
+    AutoscalerOption,
+    MetricsOption,
+    NameArgument,
+    OutputOption,
+    RouterOption,
+    StateDirOption,
+)
 from forebay.cli.output import Output, print_json, say
 from services.runtime import ports
 
@@ -37,52 +45,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-_MESH = "Where the mesh is"
-OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="Print a table, or JSON on standard output.")
-]
-RouterOption = Annotated[
-    str | None,
-    typer.Option(
-        "--router",
-        envvar="FOREBAY_ROUTER",
-        metavar="HOST:PORT",
-        help="The router. Default: of the mesh that runs here.",
-        rich_help_panel=_MESH,
-    ),
-]
-AutoscalerOption = Annotated[
-    str | None,
-    typer.Option(
-        "--autoscaler",
-        envvar="FOREBAY_AUTOSCALER",
-        metavar="HOST:PORT",
-        help="The autoscaler. Default: of the mesh that runs here.",
-        rich_help_panel=_MESH,
-    ),
-]
-MetricsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--metrics",
-        envvar="FOREBAY_METRICS",
-        metavar="HOST:PORT",
-        help="The metrics service. Default: of the mesh that runs here.",
-        rich_help_panel=_MESH,
-    ),
-]
-StateDirOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--state-dir",
-        envvar="FOREBAY_STATE_DIR",
-        file_okay=False,
-        help="State of the local mesh. Default: ~/.local/state/forebay.",
-        rich_help_panel=_MESH,
-    ),
-]
-NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the deployment.")]
 
 
 def main() -> None:

@@ -36,6 +36,9 @@ class Consumers:
         self._ensured.clear()
         await streams.ensure_requests(self._link.jetstream)
         await self._ensure_missing()
+        # Left behind by an autoscaler that ended in the middle of a deletion.
+        there = await streams.request_consumers(self._link.jetstream)
+        self._doomed |= there - self._deployments.entries("spec.").keys()
 
     async def ensure(self, deployment: str) -> None:
         """Makes sure of one deployment's consumer."""

@@ -73,11 +73,6 @@ def merged(current: Deployment, changes: Deployment, mask: FieldMask | None) -> 
     return result
 
 
-def same_declaration(one: Deployment, other: Deployment) -> bool:
-    """Whether two deployments declare the same."""
-    return declared(one) == declared(other)
-
-
 def runs_the_same(one: Deployment, other: Deployment) -> bool:
     """Whether replicas of both run the same, so that none needs to be replaced."""
     first, second = Deployment(), Deployment()

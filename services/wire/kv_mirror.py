@@ -128,7 +128,7 @@ class KvMirror:
                 if entry is None or entry.revision != given[1]:
                     raise nats.js.errors.KeyWrongLastSequenceError
             last = revision or self._after(key)
-            new_revision = await self.bucket.update(key, value, last=last)
+            new_revision = await self._link.unless_lost(self.bucket.update(key, value, last=last))
             self._apply(key, value, new_revision)
             return KvEntry(value, new_revision)
 
@@ -150,7 +150,9 @@ class KvMirror:
             }
             subject = f"$KV.{self._bucket_name}.{key}"
             try:
-                ack = await self._link.jetstream.publish(subject, headers=headers)
+                ack = await self._link.unless_lost(
+                    self._link.jetstream.publish(subject, headers=headers)
+                )
             except nats.js.errors.APIError as error:
                 if error.err_code not in _WRONG_LAST_SEQUENCE:
                     raise
@@ -244,10 +246,10 @@ class KvMirror:
     async def _reload_if_behind(self) -> None:
         if self._bucket is None:
             return
-        status = await self._bucket.status()
+        status = await self._link.unless_lost(self._bucket.status())
         if status.stream_info.state.last_seq != self._last_revision:
             log.debug("kv.reloading", bucket=status.bucket)
-            await self.reload()
+            await self._link.unless_lost(self.reload())
 
     def _apply(self, key: str, value: bytes | None, revision: int) -> None:
         self._last_revision = max(self._last_revision, revision)

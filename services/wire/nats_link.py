@@ -6,9 +6,9 @@ rather than living on deaf.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nats
 import structlog
@@ -18,10 +18,12 @@ from services.wire.data_lane import DataLaneClient
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 RECONNECT_WAIT_S = 0.25
 PING_INTERVAL_S = 5
 
-ConnectHook = Callable[[], Awaitable[None]]
+ConnectHook = Callable[[], Coroutine[Any, Any, None]]
 
 
 class NatsLinkClosedError(ConnectionError):
@@ -51,6 +53,7 @@ class NatsLink:
         self._hooks: list[ConnectHook] = []
         self._connected_now = asyncio.Event()
         self._ready = asyncio.Event()
+        self._lost = asyncio.Event()
         self._closed_error: asyncio.Future[None] | None = None
         self._stopping = False
         self.connections = 0
@@ -68,6 +71,27 @@ class NatsLink:
         Hooks run in order; one that raises is logged and all are tried again.
         """
         self._hooks.append(hook)
+
+    async def unless_lost(self, work: Coroutine[Any, Any, T]) -> T:
+        """Awaits `work`, but no longer than the connection lasts.
+
+        What waits for an answer that was lost with the connection would otherwise wait for its
+        whole timeout, long after the connection is back.
+
+        Raises:
+            nats.errors.ConnectionReconnectingError: if the connection is lost first; whether the
+                work was done is unknown.
+        """
+        task = asyncio.ensure_future(work)
+        lost = asyncio.ensure_future(self._lost.wait())
+        try:
+            await asyncio.wait({task, lost}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise nats.errors.ConnectionReconnectingError
+        finally:
+            task.cancel()
+            lost.cancel()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Connects and keeps the hooks' work done until `stopping` is set.
@@ -121,6 +145,7 @@ class NatsLink:
             closed_cb=self._on_closed,
             **self._credentials(),
         )
+        self._lost.clear()
         self._connected_now.set()
         while True:
             await self._connected_now.wait()
@@ -131,7 +156,7 @@ class NatsLink:
         while self.client.is_connected and not self._connected_now.is_set():
             try:
                 for hook in self._hooks:
-                    await hook()
+                    await self.unless_lost(hook())
             except (nats.errors.Error, TimeoutError, OSError) as error:
                 log.warning("nats.prepare_failed", error=str(error) or type(error).__name__)
                 await asyncio.sleep(RECONNECT_WAIT_S)
@@ -151,11 +176,13 @@ class NatsLink:
         log.warning("nats.error", error=str(error) or type(error).__name__)
 
     async def _on_disconnected(self) -> None:
+        self._lost.set()
         self._ready.clear()
         if not self._stopping:
             log.warning("nats.disconnected")
 
     async def _on_reconnected(self) -> None:
+        self._lost.clear()
         self._connected_now.set()
 
     async def _on_closed(self) -> None:

@@ -111,6 +111,17 @@ async def request_consumer_info(js: JetStreamContext, deployment: str) -> Consum
         return None
 
 
+async def request_consumers(js: JetStreamContext) -> set[str]:
+    """Ids of all deployments that have a consumer, declared or not."""
+    found: set[str] = set()
+    while page := await js.consumers_info(REQUESTS, offset=len(found)):
+        before = len(found)
+        found |= {info.name for info in page}
+        if len(found) == before:
+            break
+    return found
+
+
 async def remove_request_consumer(js: JetStreamContext, deployment: str) -> None:
     """Removes a deployment's consumer and the requests that wait for it, if there are any."""
     try:

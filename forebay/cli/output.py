@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -30,8 +31,9 @@ def out() -> Console:
     return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
 
 
+@cache
 def err() -> Console:
-    """Standard error, for messages and progress."""
+    """Standard error; one console, so that messages stand above the progress and not in it."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 

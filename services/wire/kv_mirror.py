@@ -23,6 +23,10 @@ log = structlog.get_logger()
 POLL_INTERVAL_S = 2.0
 _RETRY_S = 0.25
 
+CONCURRENT_READS = 32
+ABANDONED_WATCH_S = 10.0
+"""How long the consumer of a watch outlives it; nats-py's 5 min would pile them up."""
+
 # As nats-py's KeyValue reads them.
 _WRONG_LAST_SEQUENCE = (10071, 10164)
 
@@ -169,39 +173,23 @@ class KvMirror:
         """
         known_before = self._last_revision
         bucket = await self._open_bucket(self._link.jetstream)
-        status = await bucket.status()
-        watcher = await bucket.watchall()
-        # Entries may have been removed without a trace: the last one seen need not be the last.
-        last_revision = status.stream_info.state.last_seq
-        entries: dict[str, KvEntry] = {}
-        deleted: dict[str, int] = {}
+        name = (await bucket.status()).bucket
+        # Watched from before it is read, so that nothing is missed in between.
+        watcher = await bucket.watchall(inactive_threshold=ABANDONED_WATCH_S)
         try:
-            pending = status.values
-            while pending:
-                update = await watcher.updates(timeout=5)
-                if not isinstance(update, KeyValue.Entry):
-                    # nats-py's mark of the end can come before the entries: it takes "delivered
-                    # but not looked at yet" for "nothing there". `delta` counts what is left.
-                    continue
-                pending = update.delta
-                last_revision = max(last_revision, update.revision)
-                if update.operation:
-                    deleted[update.key] = update.revision
-                else:
-                    entries[update.key] = KvEntry(update.value or b"", update.revision)
-        except nats.errors.Error:
+            since, entries, deleted = await self._read(bucket, name)
+        except (nats.errors.Error, TimeoutError):
             await _stop(watcher)
             raise
         old = self._watcher
-        self._bucket, self._bucket_name, self._watcher = bucket, status.bucket, watcher
-        since = status.stream_info.state.last_seq
+        self._bucket, self._bucket_name, self._watcher = bucket, name, watcher
         if since < known_before:
             # Not the bucket it was: its store was lost. Nothing known before counts.
             self._entries, self._deleted = {}, {}
         newer = {key: entry for key, entry in self._entries.items() if entry.revision > since}
         gone = {key: revision for key, revision in self._deleted.items() if revision > since}
         self._entries, self._deleted = entries, deleted
-        self._last_revision = last_revision
+        self._last_revision = since
         # What was written here while all was read may have been read as it was before.
         for key, entry in newer.items():
             self._apply(key, entry.value, entry.revision)
@@ -250,6 +238,33 @@ class KvMirror:
         if status.stream_info.state.last_seq != self._last_revision:
             log.debug("kv.reloading", bucket=status.bucket)
             await self._link.unless_lost(self.reload())
+
+    async def _read(
+        self, bucket: KeyValue, name: str
+    ) -> tuple[int, dict[str, KvEntry], dict[str, int]]:
+        """The last revision, the entries and the deletions of the bucket.
+
+        The stream says which keys there are, and each is read by itself. Neither a watch nor
+        KeyValue.keys will do: where a key was written at the same time they said too early that
+        that was all, in 35 of 500 tries.
+        """
+        info = await self._link.jetstream.stream_info(f"KV_{name}", subjects_filter=f"$KV.{name}.>")
+        keys = iter([subject.removeprefix(f"$KV.{name}.") for subject in info.state.subjects or {}])
+        entries: dict[str, KvEntry] = {}
+        deleted: dict[str, int] = {}
+
+        async def read_some() -> None:
+            for key in keys:
+                try:
+                    entry = await bucket.get(key)
+                    entries[key] = KvEntry(entry.value or b"", entry.revision or 0)
+                except nats.js.errors.KeyNotFoundError as error:
+                    if error.entry is not None:
+                        deleted[key] = error.entry.revision
+
+        # Exceptions of a TaskGroup come in groups, which no caller expects.
+        await asyncio.gather(*(read_some() for _ in range(CONCURRENT_READS)))
+        return info.state.last_seq, entries, deleted
 
     def _apply(self, key: str, value: bytes | None, revision: int) -> None:
         self._last_revision = max(self._last_revision, revision)

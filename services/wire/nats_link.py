@@ -54,6 +54,7 @@ class NatsLink:
         self._connected_now = asyncio.Event()
         self._ready = asyncio.Event()
         self._lost = asyncio.Event()
+        self._last_reason = ""
         self._closed_error: asyncio.Future[None] | None = None
         self._stopping = False
         self.connections = 0
@@ -163,6 +164,7 @@ class NatsLink:
             else:
                 self.connections += 1
                 self._ready.set()
+                self._last_reason = ""
                 log.info("nats.connected", server=self._urls[0].rsplit("@", 1)[-1])
                 return
 
@@ -173,7 +175,11 @@ class NatsLink:
         return {"user": user, "password": password}
 
     async def _on_error(self, error: Exception) -> None:
-        log.warning("nats.error", error=str(error) or type(error).__name__)
+        reason = str(error) or type(error).__name__
+        # Each attempt to reconnect fails alike, four times a second.
+        if reason != self._last_reason:
+            log.warning("nats.error", error=reason)
+        self._last_reason = reason
 
     async def _on_disconnected(self) -> None:
         self._lost.set()

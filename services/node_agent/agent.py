@@ -18,6 +18,9 @@ log = structlog.get_logger()
 
 KEPT_LOGS = 20
 
+MEASURE_EVERY = 5
+"""Reports between two measurements of memory, each of which walks the process table."""
+
 
 class Agent:
     """All replicas of this node."""
@@ -30,6 +33,7 @@ class Agent:
         self._assigned: AssignedSet | None = None
         self._gpus = GpuInventory()
         self._draining = False
+        self._reports = 0
 
     async def open(self) -> None:
         """Looks for GPUs and takes over what a former agent left running."""
@@ -61,8 +65,10 @@ class Agent:
     async def report(self) -> NodeReport:
         """The node's complete state now."""
         inventory = await self._gpus.read()
-        for replica in list(self._replicas.values()):
-            await replica.measure()
+        self._reports += 1
+        if self._reports % MEASURE_EVERY == 1:
+            for replica in list(self._replicas.values()):
+                await replica.measure()
         return NodeReport(
             slot_count=self._around.settings.slots,
             gpus=inventory.gpus,
@@ -86,10 +92,13 @@ class Agent:
         await asyncio.gather(*late, return_exceptions=True)
 
     async def watch_tasks(self) -> None:
-        """Ends with the error of a replica that failed by a defect; else never."""
+        """Ends with the error of a replica that failed by a defect; else never.
+
+        While draining, replicas are left to `drain`.
+        """
         while True:
             for replica_id, task in list(self._tasks.items()):
-                if task.done():
+                if task.done() and not self._draining:
                     del self._tasks[replica_id]
                     del self._replicas[replica_id]
                     task.result()

@@ -15,11 +15,12 @@ from services.node_agent.replica_log import ReplicaLogs
 from services.node_agent.report import Reporter
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.triton_home import TritonHome, TritonHomeError
-from services.runtime import ports, process
+from services.runtime import process
 from services.runtime.clock import SystemClock
 from services.runtime.gathering import gather_events
 from services.runtime.health import Health
-from services.wire.channels import SERVER_OPTIONS
+from services.runtime.tasks import run_until
+from services.wire.channels import SERVER_OPTIONS, listen
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
 
@@ -54,34 +55,35 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     reporter = Reporter(settings.metrics, settings.node, _version(), clock, agent.report)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     health = Health(server, ["forebay.NodeAgent"])
-    host, _ = ports.split(settings.listen)
-    port = server.add_insecure_port(settings.listen)
+    address = listen(server, settings.listen)
+    drained = asyncio.Event()
+
+    async def drain_when_told() -> None:
+        await stopping.wait()
+        await health.set_serving(False)
+        log.info("draining")
+        reporter.hurry()
+        await agent.drain()
+        drained.set()
+
     try:
         await server.start()
         await health.set_serving(False)
         await agent.open()
-        process.announce(settings, node_agent=f"{host}:{port}")
-        drained = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(link.run(drained)),
-                tasks.create_task(_sample_clock(server_clock, link)),
-                tasks.create_task(_follow_assignments(settings, agent, reporter)),
-                tasks.create_task(reporter.run()),
-                tasks.create_task(agent.watch_tasks()),
-                tasks.create_task(_follow_health(health, link)),
-                tasks.create_task(gather_events(agent.ongoing_count)),
-            ]
-            await stopping.wait()
-            await health.set_serving(False)
-            background[4].cancel()
-            log.info("draining")
-            reporter.hurry()
-            await agent.drain()
-            drained.set()
-            for task in background:
-                task.cancel()
+        process.announce(settings, node_agent=address)
+        await run_until(
+            drained,
+            nats=link.run(drained),
+            clock=_sample_clock(server_clock, link),
+            assignments=_follow_assignments(settings, agent, reporter),
+            reports=reporter.run(),
+            replicas=agent.watch_tasks(),
+            health=_follow_health(health, link),
+            gathering=gather_events(agent.ongoing_count),
+            drain=drain_when_told(),
+        )
     finally:
+        await agent.drain()
         await server.stop(0)
         await link.close()
 

@@ -20,11 +20,12 @@ from services.router.pending import PendingCalls
 from services.router.queue import RequestQueue
 from services.router.servicers import ROUTER_SERVICE, InferServicer, RawUnaryHandlers
 from services.router.settings import RouterSettings
-from services.runtime import ports, process
+from services.runtime import process
 from services.runtime.clock import SystemClock
 from services.runtime.gathering import gather_events
 from services.runtime.health import Health
-from services.wire.channels import SERVER_OPTIONS
+from services.runtime.tasks import run_until
+from services.wire.channels import SERVER_OPTIONS, listen
 from services.wire.nats_link import NatsLink
 
 log = structlog.get_logger()
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 
 async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, then finishes the calls under way."""
-    ports.check_free(settings.listen)
     clock = SystemClock()
     router_id = secrets.token_hex(6)
     link = NatsLink(f"router {router_id}", settings.nats_url, settings.nats_credentials_file)
@@ -60,28 +60,29 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
         OpenInferenceServicer(link, directory, _version(), is_serving), server
     )
     health = Health(server, [ROUTER_SERVICE, SERVICE])
-    host, _ = ports.split(settings.listen)
-    port = server.add_insecure_port(settings.listen)
+    address = listen(server, settings.listen)
+    drained = asyncio.Event()
+
+    async def drain_when_told() -> None:
+        await stopping.wait()
+        await health.set_serving(False)
+        log.info("draining", pending=len(pending))
+        await server.stop(settings.drain_s)
+        drained.set()
+
     try:
         await server.start()
         await health.set_serving(False)
-        process.announce(settings, router=f"{host}:{port}")
-        drained = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(link.run(drained)),
-                tasks.create_task(directory.run()),
-                tasks.create_task(_sweep(queue)),
-                tasks.create_task(gather_events(lambda: len(pending))),
-                tasks.create_task(_follow_health(health, is_serving)),
-            ]
-            await stopping.wait()
-            await health.set_serving(False)
-            log.info("draining", pending=len(pending))
-            await server.stop(settings.drain_s)
-            drained.set()
-            for task in background:
-                task.cancel()
+        process.announce(settings, router=address)
+        await run_until(
+            drained,
+            nats=link.run(drained),
+            directory=directory.run(),
+            sweep=_sweep(queue),
+            gathering=gather_events(lambda: len(pending)),
+            health=_follow_health(health, is_serving),
+            drain=drain_when_told(),
+        )
     finally:
         await server.stop(0)
         await link.close()

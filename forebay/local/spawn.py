@@ -20,6 +20,8 @@ def main() -> None:
     # The parent may have ended before the kernel was asked.
     if os.getppid() != int(parent_pid):
         raise SystemExit("the parent has ended")
+    # nats-server answers many small messages: see services/runtime/scheduling.py.
+    os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     os.execv(command[0], command)  # noqa: S606, this is the point
 
 

@@ -8,7 +8,6 @@ import structlog
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.node_pb2 import NodeReport
-from services.node_agent import replica_states
 from services.node_agent.inventory import GpuInventory
 from services.node_agent.reconcile import AssignedSet, accepts, reconcile
 from services.node_agent.replica import Replica, Surroundings
@@ -139,11 +138,3 @@ class Agent:
         gone.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in gone[KEPT_LOGS:]:
             shutil.rmtree(path, ignore_errors=True)
-
-    def ongoing_count(self) -> int:
-        """Requests inside this node's Tritons now."""
-        return sum(replica.ongoing_count for replica in self._replicas.values())
-
-    def ready_count(self) -> int:
-        """Replicas that are READY."""
-        return sum(r.state == replica_states.READY for r in self._replicas.values())

@@ -17,7 +17,6 @@ from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.triton_home import TritonHome, TritonHomeError
 from services.runtime import process
 from services.runtime.clock import SystemClock
-from services.runtime.gathering import gather_events
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
 from services.wire.channels import SERVER_OPTIONS, listen
@@ -79,7 +78,6 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
             reports=reporter.run(),
             replicas=agent.watch_tasks(),
             health=_follow_health(health, link),
-            gathering=gather_events(agent.ongoing_count),
             drain=drain_when_told(),
         )
     finally:

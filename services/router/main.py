@@ -22,7 +22,6 @@ from services.router.servicers import ROUTER_SERVICE, InferServicer, RawUnaryHan
 from services.router.settings import RouterSettings
 from services.runtime import process
 from services.runtime.clock import SystemClock
-from services.runtime.gathering import gather_events
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
 from services.wire.channels import SERVER_OPTIONS, listen
@@ -79,7 +78,6 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
             nats=link.run(drained),
             directory=directory.run(),
             sweep=_sweep(queue),
-            gathering=gather_events(lambda: len(pending)),
             health=_follow_health(health, is_serving),
             drain=drain_when_told(),
         )

@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from services.runtime import logs, ports, telemetry
+from services.runtime import logs, ports, scheduling, telemetry
 from services.runtime.config import ConfigError, ServiceSettings
 
 log = structlog.get_logger()
@@ -44,6 +44,7 @@ def run(
         raise SystemExit(EXIT_CONFIGURATION) from None
     logs.configure(service, settings.log_level, settings.log_format)
     telemetry.configure(service)
+    scheduling.prefer_throughput()
     try:
         uvloop.run(_until_told(settings, serve))
     except* (OSError, ports.AddressError) as group:

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import grpc.aio
 import nats.errors
-from tritonclient.grpc import service_pb2 as triton
 
 from forebay.v1.envelope_pb2 import (
     OUTCOME_INTERNAL,
@@ -18,6 +17,7 @@ from services.node_agent.triton_client import Metadata, TritonClient
 from services.wire import outcomes
 from services.wire.limits import MAX_BODY_BYTES
 from services.wire.nats_link import NatsLink
+from services.wire.triton_stubs import service_pb2 as triton
 
 FETCH_TIMEOUT_S = 5.0
 

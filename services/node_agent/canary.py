@@ -3,8 +3,8 @@
 Triton alone says ready after a sticky CUDA error; an inference tells.
 """
 
-from tritonclient.grpc import service_pb2 as triton
-from tritonclient.grpc.model_config_pb2 import DataType, ModelConfig, ModelInput
+from services.wire.triton_stubs import model_config_pb2
+from services.wire.triton_stubs import service_pb2 as triton
 
 _BYTES_PER_ELEMENT = {
     "BOOL": 1, "UINT8": 1, "UINT16": 2, "UINT32": 4, "UINT64": 8, "INT8": 1, "INT16": 2,
@@ -17,7 +17,7 @@ class UnknownTypeError(ValueError):
     """The model has an input of a type that has no zero."""
 
 
-def zeros_request(model: str, config: ModelConfig) -> bytes:
+def zeros_request(model: str, config: model_config_pb2.ModelConfig) -> bytes:
     """A serialised request of zeros and empty strings, every variable dimension 1.
 
     Args:
@@ -45,8 +45,8 @@ def zeros_request(model: str, config: ModelConfig) -> bytes:
     return serialized
 
 
-def _datatype(model_input: ModelInput) -> str:
-    name: str = DataType.Name(model_input.data_type).removeprefix("TYPE_")
+def _datatype(model_input: model_config_pb2.ModelInput) -> str:
+    name: str = model_config_pb2.DataType.Name(model_input.data_type).removeprefix("TYPE_")
     if name == "STRING":
         return "BYTES"
     if name not in _BYTES_PER_ELEMENT:

@@ -11,7 +11,6 @@ import nats.errors
 import nats.js.errors
 import structlog
 from google.protobuf.duration_pb2 import Duration
-from tritonclient.grpc import service_pb2 as triton
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import Canary
@@ -38,6 +37,7 @@ from services.runtime.clock import Clock
 from services.wire import names, streams
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
+from services.wire.triton_stubs import service_pb2 as triton
 
 log = structlog.get_logger()
 

@@ -1,9 +1,9 @@
 """Talks to one Triton over gRPC. Bodies pass as bytes."""
 
 import grpc.aio
-from tritonclient.grpc import service_pb2 as triton
 
 from services.wire.channels import CHANNEL_OPTIONS
+from services.wire.triton_stubs import service_pb2 as triton
 
 _SERVICE = "/inference.GRPCInferenceService/"
 

@@ -104,7 +104,9 @@ class InferenceCore:
             deployment = self._deployment(checked.deployment)
             deployment_id = checked.deployment
             call = self._admit(body, checked, deployment, caller)
-            reply = await self._answer(call, body, caller)
+            # The envelope or the arena has it now; waiting must not hold it a second time.
+            del body
+            reply = await self._answer(call, caller)
             if reply.outcome != OUTCOME_OK:
                 raise OutcomeError(reply.outcome, reply.message)
             return reply.body
@@ -192,7 +194,7 @@ class InferenceCore:
             fetch_subject=subjects.body(self._router_id),
         )
 
-    async def _answer(self, call: PendingCall, body: bytes, caller: Caller) -> ReplyEnvelope:
+    async def _answer(self, call: PendingCall, caller: Caller) -> ReplyEnvelope:
         if call.envelope.keep_reply:
             return await self._kept.answer(call, self._wait)
         return await self._run(call, caller)

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 import grpc.aio
 import nats.errors
 import structlog
-from tritonclient.grpc import service_pb2_grpc as triton_grpc
 
 from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
@@ -26,6 +25,7 @@ from services.runtime.health import Health
 from services.runtime.tasks import run_until
 from services.wire.channels import SERVER_OPTIONS, listen
 from services.wire.nats_link import NatsLink
+from services.wire.triton_stubs import service_pb2_grpc as triton_grpc
 
 log = structlog.get_logger()
 

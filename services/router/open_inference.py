@@ -12,12 +12,12 @@ import grpc.aio
 import nats.errors
 import nats.js.errors
 from nats.aio.msg import Msg
-from tritonclient.grpc import service_pb2 as triton
-from tritonclient.grpc import service_pb2_grpc as triton_grpc
 
 from services.router.directory import DeploymentDirectory
 from services.wire import names, streams, subjects
 from services.wire.nats_link import NatsLink
+from services.wire.triton_stubs import service_pb2 as triton
+from services.wire.triton_stubs import service_pb2_grpc as triton_grpc
 
 SERVICE = "inference.GRPCInferenceService"
 MODEL_INFER = f"/{SERVICE}/ModelInfer"

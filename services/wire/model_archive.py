@@ -19,9 +19,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
 
 from google.protobuf import text_format
-from tritonclient.grpc.model_config_pb2 import ModelConfig
 
 from services.wire.names import quoted
+from services.wire.triton_stubs import model_config_pb2
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -80,7 +80,7 @@ def pack(directory: Path, out: BinaryIO) -> str:
     return f"sha256:{hashing.sha256.hexdigest()}"
 
 
-def check(path: Path) -> ModelConfig:
+def check(path: Path) -> model_config_pb2.ModelConfig:
     """Checks that a file is an archive of a Triton model directory that is safe to unpack.
 
     Returns:
@@ -226,14 +226,16 @@ def _read(archive: tarfile.TarFile, entry: tarfile.TarInfo) -> bytes:
         return source.read()
 
 
-def parse_config(content: bytes) -> ModelConfig:
+def parse_config(content: bytes) -> model_config_pb2.ModelConfig:
     """Parses a config.pbtxt.
 
     Raises:
         ModelArchiveError: with the line and column of what is wrong.
     """
     try:
-        config: ModelConfig = text_format.Parse(content.decode(), ModelConfig())
+        config: model_config_pb2.ModelConfig = text_format.Parse(
+            content.decode(), model_config_pb2.ModelConfig()
+        )
     except UnicodeDecodeError as error:
         raise ModelArchiveError(f"{CONFIG_FILE} is not UTF-8: {error}") from error
     except text_format.ParseError as error:

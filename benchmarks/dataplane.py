@@ -39,7 +39,7 @@ SERVICES = {"router": "router", "autoscaler": "autoscaler", "metrics": "metrics"
 }
 ANY_PORT = "127.0.0.1:0"
 
-console = Console(stderr=True)
+console = Console(stderr=True, width=130)
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.so_reuseport", 0),
     ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
-    # Large bodies arrive in fewer pieces: 28 % less CPU for a body of 600 KB, none more for 128 B.
-    ("grpc.experimental.tcp_min_read_chunk_size", 256 * 1024),
+    # Probing opens windows of megabytes, so that bodies pile up in memory before anyone reads them:
+    # 127 MB resident with 64 callers of 600 KB, 80 MB without, at the same speed.
+    ("grpc.http2.bdp_probe", 0),
     # The default of 300 s answers our clients' pings with GOAWAY.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
     *_KEEPALIVE,

@@ -71,7 +71,12 @@ class Ongoing:
 
 
 class Intake:
-    """The way from the queue into one Triton and back."""
+    """The way from the queue into one Triton and back.
+
+    Attributes:
+        answered_count: requests that Triton answered.
+        lost_count: requests that were inside when Triton, or the model's process, died.
+    """
 
     def __init__(
         self,
@@ -124,6 +129,7 @@ class Intake:
         self._why_unusable = ""
         self._subscriptions: list[Subscription] = []
         self.answered_count = 0
+        self.lost_count = 0
 
     @property
     def ongoing_count(self) -> int:
@@ -316,6 +322,7 @@ class Intake:
 
     async def _on_replica_lost(self, request: Ongoing, reason: str) -> Outcome:
         """Triton died under a request: another attempt, unless it keeps happening to this one."""
+        self.lost_count += 1
         log.warning(
             "attempt.replica_lost",
             request_id=request.envelope.request_id,

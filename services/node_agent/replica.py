@@ -259,7 +259,6 @@ class Replica:
         regions = asyncio.create_task(_forget_dead_regions(client))
         try:
             await asyncio.wait({feeding, exited}, return_when=asyncio.FIRST_COMPLETED)
-            self._died_under_requests = self._intake.ongoing_count > 0
             if exited.done():
                 reason = f"Triton died: {await self._last_words()}"
             else:
@@ -267,6 +266,7 @@ class Replica:
                 await process.stop(graceful=False)
             # Their calls fail now that Triton is gone, which gives the requests back.
             await self._intake.give_back(GIVE_BACK_S)
+            self._died_under_requests = self._intake.lost_count > 0
             raise ReplicaFailedError(reason)
         finally:
             for task in (feeding, exited, regions):

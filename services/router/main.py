@@ -12,6 +12,8 @@ import structlog
 from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
+from services.router.exposition import RouterCollector
+from services.router.exposition import serve as serve_metrics
 from services.router.idempotency import KeptReplies
 from services.router.inference import InferenceCore
 from services.router.open_inference import MODEL_INFER, SERVICE, OpenInferenceServicer
@@ -46,21 +48,12 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     def is_serving() -> bool:
         return link.connected and directory.known and not stopping.is_set()
 
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    infer = InferServicer(core)
-    server.add_generic_rpc_handlers(
-        (
-            RawUnaryHandlers(
-                {f"/{ROUTER_SERVICE}/Infer": infer.infer, MODEL_INFER: infer.model_infer}
-            ),
-        )
-    )
-    triton_grpc.add_GRPCInferenceServiceServicer_to_server(
-        OpenInferenceServicer(link, directory, _version(), is_serving), server
-    )
+    open_inference = OpenInferenceServicer(link, directory, _version(), is_serving)
+    server = _server(InferServicer(core), open_inference)
     health = Health(server, [ROUTER_SERVICE, SERVICE])
     address = listen(server, settings.listen)
     drained = asyncio.Event()
+    stop_metrics: Callable[[], None] | None = None
 
     async def drain_when_told() -> None:
         await stopping.wait()
@@ -72,7 +65,12 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     try:
         await server.start()
         await health.set_serving(False)
-        process.announce(settings, router=address)
+        listening = {"router": address}
+        if settings.http_listen is not None:
+            collector = RouterCollector(counters, lambda: len(pending), directory.ids)
+            stop_metrics = serve_metrics(settings.http_listen, collector)
+            listening["router_http"] = settings.http_listen
+        process.announce(settings, **listening)
         await run_until(
             drained,
             nats=link.run(drained),
@@ -83,8 +81,19 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
         )
     finally:
         await server.stop(0)
+        if stop_metrics is not None:
+            await asyncio.to_thread(stop_metrics)
         await link.close()
         arena.close()
+
+
+def _server(infer: InferServicer, open_inference: OpenInferenceServicer) -> grpc.aio.Server:
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    methods = {f"/{ROUTER_SERVICE}/Infer": infer.infer, MODEL_INFER: infer.model_infer}
+    # Asked first, so that ModelInfer passes raw.
+    server.add_generic_rpc_handlers((RawUnaryHandlers(methods),))
+    triton_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
+    return server
 
 
 async def _sweep(queue: RequestQueue) -> None:

@@ -12,6 +12,9 @@ class RouterSettings(ServiceSettings):
     model_config = service_config("router")
 
     listen: Address = Field(ports.ROUTER, description="Where gRPC clients connect, as host:port.")
+    http_listen: Address | None = Field(
+        None, description="Where Prometheus scrapes this router, as host:port; none: nowhere."
+    )
     max_pending_calls: int = Field(
         10_000, ge=1, le=1_000_000, description="Calls held at once; more are refused."
     )

@@ -19,7 +19,7 @@ from services.router.inference import InferenceCore
 from services.router.open_inference import MODEL_INFER, SERVICE, OpenInferenceServicer
 from services.router.pending import PendingCalls
 from services.router.queue import RequestQueue
-from services.router.servicers import ROUTER_SERVICE, InferServicer, RawUnaryHandlers
+from services.router.servicers import ROUTER_SERVICE, Handler, InferServicer, RawUnaryHandlers
 from services.router.settings import RouterSettings
 from services.runtime import process
 from services.runtime.clock import SystemClock
@@ -89,7 +89,10 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
 
 def _server(infer: InferServicer, open_inference: OpenInferenceServicer) -> grpc.aio.Server:
     server = grpc.aio.server(options=SERVER_OPTIONS)
-    methods = {f"/{ROUTER_SERVICE}/Infer": infer.infer, MODEL_INFER: infer.model_infer}
+    methods: dict[str, Handler] = {
+        f"/{ROUTER_SERVICE}/Infer": infer.infer,
+        MODEL_INFER: infer.model_infer,
+    }
     # Asked first, so that ModelInfer passes raw.
     server.add_generic_rpc_handlers((RawUnaryHandlers(methods),))
     triton_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)

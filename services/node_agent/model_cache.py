@@ -11,7 +11,6 @@ import nats.errors
 import nats.js.errors
 import structlog
 from google.protobuf import text_format
-from nats.js.object_store import ObjectStore
 
 from services.wire import model_archive, streams
 from services.wire.nats_link import NatsLink
@@ -20,6 +19,7 @@ log = structlog.get_logger()
 
 FETCH_TIMEOUT_S = 1800.0
 KEPT_UNUSED = 4
+_SCRATCH = ".fetch-"
 
 
 class ModelError(Exception):
@@ -30,35 +30,48 @@ class ModelCache:
     """Unpacked models by digest."""
 
     def __init__(self, directory: Path, link: NatsLink) -> None:
-        """A cache in a directory."""
+        """A cache in a directory of its own; what a killed agent was fetching is removed."""
         self._directory = directory
         self._link = link
         self._locks: dict[str, asyncio.Lock] = {}
+        for left in directory.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     async def fetch(self, digest: str) -> Path:
         """Directory of the unpacked model.
 
         Raises:
-            ModelError: if it is not there, does not have its digest, or cannot be fetched now.
+            ModelError: if it is not there, does not have its digest, cannot be fetched now or not
+                be written; nothing of it is left.
         """
         target = self._directory / streams.model_object_name(digest)
         async with self._locks.setdefault(digest, asyncio.Lock()):
-            if not target.is_dir():
-                await self._download(digest, target)
-            os.utime(target)
+            try:
+                if not target.is_dir():
+                    await self._download(digest, target)
+                os.utime(target)
+            except OSError as error:
+                raise ModelError(
+                    f"model {digest} cannot be kept in {self._directory}: {error.strerror or error}"
+                ) from error
         return target
 
     async def _download(self, digest: str, target: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self._directory, prefix=".fetch-") as scratch:
+        with tempfile.TemporaryDirectory(dir=self._directory, prefix=_SCRATCH) as scratch:
             archive = Path(scratch) / "model.tar"
             try:
                 async with asyncio.timeout(FETCH_TIMEOUT_S):
-                    store = await streams.models_store(self._link.jetstream)
-                    await _read_object(store, streams.model_object_name(digest), archive)
+                    # The rest of an object does not come when the connection is lost in it.
+                    await self._link.unless_lost(self._read_object(digest, archive))
             except nats.js.errors.NotFoundError:
                 raise ModelError(f"model {digest} is not in the store: deploy it again") from None
-            except (nats.errors.Error, TimeoutError, OSError) as error:
+            except nats.js.errors.DigestMismatchError:
+                raise ModelError(
+                    f"the stored archive of model {digest} is corrupt: not all of it is what was "
+                    "stored. Deploy the model again"
+                ) from None
+            except (nats.errors.Error, TimeoutError) as error:
                 raise ModelError(
                     f"model {digest} could not be fetched: {error or 'timeout'}"
                 ) from error
@@ -75,6 +88,11 @@ class ModelCache:
                 raise ModelError(f"model {digest}: {error}") from error
             unpacked.rename(target)
         log.info("model.fetched", digest=digest)
+
+    async def _read_object(self, digest: str, path: Path) -> None:
+        store = await streams.models_store(self._link.jetstream)
+        with path.open("wb") as out:
+            await store.get(streams.model_object_name(digest), writeinto=cast(BinaryIO, out))
 
     def prune(self, used: set[str]) -> None:
         """Removes models that no replica uses, but for the few used last."""
@@ -109,8 +127,3 @@ def build_repository(model: Path, repository: Path, name: str) -> None:
     config = model_archive.parse_config((model / "config.pbtxt").read_bytes())
     config.name = name
     (directory / "config.pbtxt").write_text(text_format.MessageToString(config))
-
-
-async def _read_object(store: ObjectStore, name: str, path: Path) -> None:
-    with path.open("wb") as out:
-        await store.get(name, writeinto=cast(BinaryIO, out))

@@ -19,7 +19,7 @@ async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) 
 
     Raises:
         ExceptionGroup: if one fails, with its error; the others are cancelled.
-        RuntimeError: within the group, if one returns, which none may.
+        RuntimeError: within the group, if one returns or is cancelled, which none may.
     """
     tasks = [asyncio.create_task(coroutine, name=name) for name, coroutine in work.items()]
     stop = asyncio.create_task(stopping.wait())
@@ -34,9 +34,11 @@ async def run_until(stopping: asyncio.Event, **work: Coroutine[Any, Any, None]) 
     errors = [task.exception() for task in tasks if not task.cancelled()]
     failed = [error for error in errors if isinstance(error, Exception)]
     if not stopping.is_set():
-        silent = [
-            task.get_name() for task in ended if not task.cancelled() and not task.exception()
-        ]
-        failed += [RuntimeError(f"background work {name!r} ended by itself") for name in silent]
+        failed += [_ended_early(task) for task in ended if task.cancelled() or not task.exception()]
     if failed:
         raise ExceptionGroup("background work failed", failed)
+
+
+def _ended_early(task: asyncio.Task[None]) -> RuntimeError:
+    how = "was cancelled" if task.cancelled() else "ended by itself"
+    return RuntimeError(f"background work {task.get_name()!r} {how}")

@@ -28,7 +28,7 @@ from forebay.local.mesh import LocalMesh
 from forebay.local.programs import MeshOptions
 from services.node_agent.model_cache import build_repository
 from services.node_agent.triton_home import TritonHome
-from services.node_agent.triton_process import TritonProcess
+from services.node_agent.triton_process import TritonProcess, remove_shared_memory
 
 HERE = Path(__file__).parent
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
@@ -38,6 +38,7 @@ SERVICES = {"router": "router", "autoscaler": "autoscaler", "metrics": "metrics"
     "node_agent": "node-1"
 }
 ANY_PORT = "127.0.0.1:0"
+REPLICA_ID = "benchmark"
 
 console = Console(stderr=True, width=130)
 
@@ -102,7 +103,7 @@ def start_triton(directory: Path, home_directory: Path) -> TritonProcess:
     """A Triton of the benchmark's own, started as an agent starts one."""
     home = TritonHome.open(home_directory, directory)
     build_repository(HERE / "model" / "model", directory / "repository", "size")
-    return TritonProcess.start(home, directory, "benchmark", "size", home.base_environment, [])
+    return TritonProcess.start(home, directory, REPLICA_ID, "size", home.base_environment, [])
 
 
 def rows(path: Way) -> list[dict[str, Any]]:
@@ -185,6 +186,7 @@ async def run(rounds: int, seconds: float, small_calls: int) -> dict[str, Any]:
                 )
         finally:
             await triton.stop(graceful=False)
+            remove_shared_memory(REPLICA_ID)
 
 
 async def _deploy(mesh: LocalMesh) -> None:

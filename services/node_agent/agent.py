@@ -53,9 +53,7 @@ class Agent:
         for replica_id in actions.drain:
             self._replicas[replica_id].leave()
         for assignment in actions.keep:
-            self._replicas[assignment.replica_id].assignment.request_timeout.CopyFrom(
-                assignment.request_timeout
-            )
+            self._replicas[assignment.replica_id].limit_attempts(assignment.request_timeout)
         for assignment in actions.start:
             self._start(assignment)
         self._around.models.prune({r.assignment.model_digest for r in self._replicas.values()})

@@ -1,7 +1,6 @@
 """Publishes answers to the routers that wait for them, also across a restart of nats-server."""
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import nats.errors
 import nats.js.errors
@@ -9,12 +8,10 @@ import structlog
 
 from forebay.v1.envelope_pb2 import OUTCOME_OK, ReplyEnvelope
 from services.node_agent.attempt import Answer
+from services.node_agent.ongoing import Ongoing
 from services.runtime.clock import Clock
 from services.wire import subjects
 from services.wire.nats_link import NatsLink
-
-if TYPE_CHECKING:
-    from services.node_agent.intake import Ongoing
 
 log = structlog.get_logger()
 
@@ -31,7 +28,7 @@ class AnswerPublisher:
         self._node = node
         self._replica_id = replica_id
 
-    async def publish(self, request: "Ongoing", answer: Answer, ended_s: float) -> None:
+    async def publish(self, request: Ongoing, answer: Answer, ended_s: float) -> None:
         """Sends an answer; while NATS is away, waits for it until the caller is gone."""
         reply = ReplyEnvelope(
             request_id=request.envelope.request_id,

@@ -1,5 +1,7 @@
 """One attempt at one request: from the delivered message to Triton's answer as an outcome."""
 
+import asyncio
+import re
 from dataclasses import dataclass
 
 import grpc.aio
@@ -21,11 +23,22 @@ from services.wire.triton_stubs import service_pb2 as triton
 
 FETCH_TIMEOUT_S = 5.0
 
-_STUB_DIED = ("Stub process", "stub process")
+ALIVE_TIMEOUT_S = 2.0
+MAX_MESSAGE_CHARACTERS = 4000
+
+# The whole message as Triton words it, so that nothing a caller or a model writes passes for it.
+_STUB_DIED = re.compile(
+    r"(Failed to process the request\(s\) for model instance '[^']*', message: )?"
+    r"Stub process '[^']*' is not healthy\.?"
+)
 
 
 class ReplicaLostError(Exception):
     """Triton, or the process inside it that runs the model, died during the attempt."""
+
+
+class BodyNotFetchedError(Exception):
+    """The body is elsewhere and could not be had now."""
 
 
 class RequestGoneError(Exception):
@@ -61,6 +74,7 @@ async def run(
     Raises:
         ReplicaLostError: if Triton or its model's process died.
         RequestGoneError: if the body is not kept any more.
+        BodyNotFetchedError: if it could not be fetched now.
     """
     try:
         if envelope.WhichOneof("payload") == "claim":
@@ -69,7 +83,7 @@ async def run(
             body = envelope.body
         response = await client.infer(body, metadata)
     except grpc.aio.AioRpcError as error:
-        return _refusal(error)
+        return await _refusal(error, client)
     if len(response) > MAX_BODY_BYTES:
         return Answer(
             OUTCOME_INTERNAL,
@@ -79,13 +93,24 @@ async def run(
     return Answer(OUTCOME_OK, "", response)
 
 
-def _refusal(error: grpc.aio.AioRpcError) -> Answer:
+async def _refusal(error: grpc.aio.AioRpcError, client: TritonClient) -> Answer:
     message = error.details() or error.code().name
-    if error.code() is grpc.StatusCode.UNAVAILABLE:
+    if error.code() is grpc.StatusCode.INTERNAL and _STUB_DIED.fullmatch(message.strip()):
         raise ReplicaLostError(message) from error
-    if any(words in message for words in _STUB_DIED):
+    if error.code() is grpc.StatusCode.UNAVAILABLE and not await _is_alive(client):
         raise ReplicaLostError(message) from error
+    if len(message) > MAX_MESSAGE_CHARACTERS:
+        message = f"{message[:MAX_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
     return Answer(outcomes.from_triton(error.code()), message, b"")
+
+
+async def _is_alive(client: TritonClient) -> bool:
+    """Whether Triton itself still answers: models and full queues say UNAVAILABLE too."""
+    try:
+        async with asyncio.timeout(ALIVE_TIMEOUT_S):
+            return await client.is_ready()
+    except (grpc.aio.AioRpcError, TimeoutError):
+        return False
 
 
 async def _claimed_body(envelope: RequestEnvelope, client: TritonClient, link: NatsLink) -> bytes:
@@ -101,8 +126,10 @@ async def _claimed_body(envelope: RequestEnvelope, client: TritonClient, link: N
         answer = await link.client.request(
             claim.fetch_subject, envelope.request_id.encode(), timeout=FETCH_TIMEOUT_S
         )
-    except (nats.errors.NoRespondersError, nats.errors.TimeoutError) as error:
+    except nats.errors.NoRespondersError as error:
         raise RequestGoneError("its router is gone") from error
+    except (nats.errors.Error, TimeoutError) as error:
+        raise BodyNotFetchedError(str(error) or type(error).__name__) from error
     if not answer.data:
         raise RequestGoneError("its router does not hold it any more")
     body: bytes = answer.data

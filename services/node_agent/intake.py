@@ -6,7 +6,6 @@ The order is answer, then ack: a crash in between means one more delivery, never
 import asyncio
 import re
 import secrets
-from dataclasses import dataclass
 
 import nats.errors
 import nats.js.errors
@@ -25,6 +24,7 @@ from forebay.v1.envelope_pb2 import (
 from services.node_agent import attempt
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.credit import EXPIRES_S, Credit
+from services.node_agent.ongoing import Ongoing
 from services.node_agent.tallies import Tallies
 from services.node_agent.tracing import AttemptTrace
 from services.node_agent.triton_client import TritonClient
@@ -45,29 +45,6 @@ MAX_CANCELLED = 4096
 
 _PENDING = re.compile(rb"Nats-Pending-Messages: (\d+)")
 _ACK, _PROGRESS, _TERM = b"+ACK", b"+WPI", b"+TERM"
-
-
-@dataclass(slots=True, eq=False)
-class Ongoing:
-    """A request inside the replica.
-
-    Attributes:
-        ack_subject: where the delivery is settled.
-        envelope: the request.
-        delivered_s: monotonic time of the delivery.
-        deadline_s: monotonic time after which its caller is gone.
-        progress_s: monotonic time of the last word to the queue.
-        queue_wait_s: time from stored to delivered.
-        delivery: deliveries so far, counting this one.
-    """
-
-    ack_subject: str
-    envelope: RequestEnvelope
-    delivered_s: float
-    deadline_s: float
-    progress_s: float
-    queue_wait_s: float
-    delivery: int
 
 
 class Intake:
@@ -157,7 +134,18 @@ class Intake:
                     await self._unusable.wait()
             except TimeoutError:
                 continue
+        await self.stop_pulling()
         return self._why_unusable
+
+    async def stop_pulling(self) -> None:
+        """Takes nothing more, not even what was asked for: the server keeps that for others."""
+        self._draining = True
+        if self._subscriptions and self._link.client.is_connected:
+            await self._link.client.unsubscribe_direct(self._subscriptions.pop(0))
+
+    def limit_attempts(self, attempt_limit_s: float) -> None:
+        """Changes the longest an attempt may run, also for those under way."""
+        self._attempt_limit_s = attempt_limit_s
 
     async def give_back(self, timeout_s: float) -> None:
         """Waits until the requests of a Triton that has ended are back in the queue."""
@@ -281,6 +269,9 @@ class Intake:
             outcome = await self._attempt(request, trace)
         except attempt.ReplicaLostError as error:
             outcome = await self._on_replica_lost(request, str(error))
+        except attempt.BodyNotFetchedError as error:
+            log.warning("attempt.body_not_fetched", reason=str(error))
+            self._give_back(request)
         except attempt.RequestGoneError:
             outcome = OUTCOME_CANCELLED
             self._settle(request, _TERM)
@@ -322,6 +313,13 @@ class Intake:
 
     async def _on_replica_lost(self, request: Ongoing, reason: str) -> Outcome:
         """Triton died under a request: another attempt, unless it keeps happening to this one."""
+        if request.over_limit:
+            return await self._end(
+                request,
+                OUTCOME_DEADLINE_EXCEEDED,
+                f"the model worked on this request for longer than request_timeout_s = "
+                f"{self._attempt_limit_s:g}",
+            )
         self.lost_count += 1
         log.warning(
             "attempt.replica_lost",
@@ -333,18 +331,30 @@ class Intake:
         # Triton does not start a Python process that died again, and says ready all the same.
         self._give_up(f"the model's process died: {reason}")
         if request.delivery < MAX_KILLS:
-            # Apart from each other, so that one bad request does not take the same others along.
-            delay_ns = (request.delivery - 1) * secrets.randbelow(500) * 1_000_000
-            self._settle(request, f'-NAK {{"delay":{delay_ns}}}'.encode() if delay_ns else b"-NAK")
+            self._give_back(request)
             return OUTCOME_UNAVAILABLE
-        answer = attempt.Answer(
+        return await self._end(
+            request,
             OUTCOME_ABORTED,
-            f"{request.delivery} replicas died while they worked on this request: {reason}",
-            b"",
+            f"{request.delivery} attempts at this request ended with a replica or an agent that "
+            f"died: {reason}",
         )
+
+    def _give_back(self, request: Ongoing) -> None:
+        """Has the request delivered again, a moment later and apart from others.
+
+        At once, it could come back to this replica; together, one bad request would take the same
+        others along each time.
+        """
+        delay_ms = 50 + (request.delivery - 1) * (100 + secrets.randbelow(400))
+        self._settle(request, f'-NAK {{"delay":{delay_ms * 1_000_000}}}'.encode())
+
+    async def _end(self, request: Ongoing, outcome: Outcome, message: str) -> Outcome:
+        """Answers a request that is not tried again."""
+        answer = attempt.Answer(outcome, message, b"")
         await self._answers.publish(request, answer, self._clock.monotonic_s())
         self._settle(request, _TERM)
-        return OUTCOME_ABORTED
+        return outcome
 
     def _settle(self, request: Ongoing, verb: bytes) -> None:
         try:
@@ -358,6 +368,8 @@ class Intake:
     def _report_progress(self, now_s: float) -> None:
         """Keeps deliveries from being given to others, while the attempt is within its limit."""
         for request in list(self._ongoing.values()):
+            if request.over_limit:
+                continue
             if now_s - request.delivered_s > self._attempt_limit_s:
                 log.warning(
                     "attempt.over_limit",
@@ -365,7 +377,8 @@ class Intake:
                     limit_s=self._attempt_limit_s,
                     replica=self._replica_id,
                 )
-                self._settle(request, _TERM)
+                # Answered when its call fails, which it does once Triton is ended.
+                request.over_limit = True
                 self._give_up("an inference ran longer than request_timeout_s")
             elif now_s - request.progress_s >= self._ack_wait_s / 3:
                 request.progress_s = now_s

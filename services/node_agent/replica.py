@@ -17,13 +17,13 @@ from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
 from services.node_agent import canary, replica_states
 from services.node_agent.answers import AnswerPublisher
+from services.node_agent.housekeeping import describe, forget_dead_regions
 from services.node_agent.intake import Intake
 from services.node_agent.model_cache import ModelCache, ModelError, build_repository
 from services.node_agent.python_environment import PythonEnvironments, RequirementsError
 from services.node_agent.replica_log import read_tail
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
 from services.node_agent.settings import NodeAgentSettings
-from services.node_agent.shared_memory import has_object
 from services.node_agent.tallies import Tallies
 from services.node_agent.triton_client import TritonClient
 from services.node_agent.triton_home import TritonHome
@@ -34,7 +34,7 @@ from services.node_agent.triton_process import (
     remove_shared_memory,
 )
 from services.runtime.clock import Clock
-from services.wire import names, streams
+from services.wire import names
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
 from services.wire.triton_stubs import service_pb2 as triton
@@ -43,6 +43,9 @@ log = structlog.get_logger()
 
 CANARY_TIMEOUT_S = 60.0
 GIVE_BACK_S = 2.0
+NATS_RETRY_S = 0.1
+
+_NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error)
 
 
 class ReplicaFailedError(Exception):
@@ -83,6 +86,7 @@ class Replica:
         self._resident_bytes = 0
         self._answered_count = 0
         self._died_under_requests = False
+        self._description: dict[str, bytes] = {}
 
     @property
     def leaving(self) -> bool:
@@ -94,6 +98,18 @@ class Replica:
         """Requests inside its Triton now."""
         return self._intake.ongoing_count if self._intake else 0
 
+    def limit_attempts(self, request_timeout: Duration) -> None:
+        """Changes the longest an attempt may run; the replica goes on."""
+        if self.assignment.request_timeout == request_timeout:
+            return
+        self.assignment.request_timeout.CopyFrom(request_timeout)
+        self._write_assignment()
+        if self._intake is not None:
+            self._intake.limit_attempts(request_timeout.ToMilliseconds() / 1000)
+
+    def _write_assignment(self) -> None:
+        (self.directory / "assignment.bin").write_bytes(self.assignment.SerializeToString())
+
     def leave(self) -> None:
         """Has the replica finish what is ongoing and stop."""
         self._leaving.set()
@@ -101,7 +117,7 @@ class Replica:
     async def run(self) -> None:
         """Lives until told to leave, then drains and stops its Triton."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        (self.directory / "assignment.bin").write_bytes(self.assignment.SerializeToString())
+        self._write_assignment()
         life = asyncio.create_task(self._live())
         leave = asyncio.create_task(self._leaving.wait())
         try:
@@ -119,25 +135,27 @@ class Replica:
             (self.directory / "assignment.bin").unlink(missing_ok=True)
 
     async def _live(self) -> None:
-        clock = self._around.clock
+        clock, link = self._around.clock, self._around.link
         while True:
             started_s, ready_s = clock.monotonic_s(), None
+            connections = link.connections
             self._answered_count, self._died_under_requests = 0, False
             try:
                 await self._start()
+                await self._until_nats()
                 ready_s = clock.monotonic_s()
                 self._startup_s = ready_s - started_s
                 self._become(replica_states.READY, "")
                 await self._serve_until_lost()
-            except ReplicaFailedError as error:
+            except _NATS_ERRORS as error:
+                # Nothing is wrong with the replica, so its Triton stays.
+                await self._wait_for_nats(str(error) or type(error).__name__)
+                continue
+            except (ReplicaFailedError, ModelError, RequirementsError, OSError) as error:
+                if isinstance(error, ModelError) and not link.same_connection(connections):
+                    await self._wait_for_nats(str(error))
+                    continue
                 reason = str(error)
-            except (
-                ModelError,
-                RequirementsError,
-                nats.errors.Error,
-                nats.js.errors.Error,
-            ) as error:
-                reason = str(error) or type(error).__name__
             await self._stop_process(graceful=False)
             ready_for_s = 0.0 if ready_s is None else clock.monotonic_s() - ready_s
             self._failures = self._failures.after_failure(
@@ -145,6 +163,18 @@ class Replica:
                 under_requests=self._died_under_requests,
             )
             await self._rest(reason)
+
+    async def _wait_for_nats(self, reason: str) -> None:
+        """Waits until NATS can be reached, and a moment in case it can be and refuses."""
+        log.warning("replica.no_nats", replica=self.assignment.replica_id, reason=reason)
+        self._become(replica_states.STARTING, f"waiting for NATS: {reason}")
+        await asyncio.sleep(NATS_RETRY_S)
+        await self._until_nats()
+
+    async def _until_nats(self) -> None:
+        while not self._around.link.connected:
+            self.message = "waiting for NATS"
+            await asyncio.sleep(NATS_RETRY_S)
 
     async def _rest(self, reason: str) -> None:
         wait_s = self._failures.wait_s(self._around.settings.failure_retry_s)
@@ -163,7 +193,9 @@ class Replica:
         self._become(replica_states.STARTING, f"starting again after: {reason}")
 
     async def _start(self) -> None:
-        process = self._process = TritonProcess.adopt(self.directory)
+        process = self._process
+        if process is None or not process.is_alive():
+            process = self._process = TritonProcess.adopt(self.directory)
         if process is None:
             process = await self._launch()
             await self._wait_listening(process)
@@ -186,15 +218,23 @@ class Replica:
         remove_shared_memory(assignment.replica_id)
         self._start_count += 1
         self._say("Triton is loading the model")
-        self._process = await asyncio.to_thread(
-            TritonProcess.start,
-            around.home,
-            self.directory,
-            assignment.replica_id,
-            self.deployment,
-            environment,
-            list(assignment.gpu_uuids),
+        starting = asyncio.ensure_future(
+            asyncio.to_thread(
+                TritonProcess.start,
+                around.home,
+                self.directory,
+                assignment.replica_id,
+                self.deployment,
+                environment,
+                list(assignment.gpu_uuids),
+            )
         )
+        try:
+            self._process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            # The thread goes on and starts it all the same: someone must know, to stop it.
+            self._process = await starting
+            raise
         return self._process
 
     async def _wait_listening(self, process: TritonProcess) -> None:
@@ -227,13 +267,7 @@ class Replica:
                 f"the canary inference failed: {said or 'no answer in 60 s'}. If the model does "
                 "not take zeros, write `canary: off` in the deployment's file"
             ) from error
-        await self._publish_description(config, metadata)
-
-    async def _publish_description(self, config: bytes, metadata: bytes) -> None:
-        """Lets routers answer ModelConfig and ModelMetadata without asking a Triton."""
-        bucket = await streams.metadata_bucket(self._around.link.jetstream)
-        await bucket.put(f"config.{self.deployment}", config)
-        await bucket.put(f"metadata.{self.deployment}", metadata)
+        self._description = {"config": config, "metadata": metadata}
 
     async def _serve_until_lost(self) -> None:
         around, process = self._around, self._process
@@ -256,10 +290,14 @@ class Replica:
         )
         feeding = asyncio.create_task(self._intake.run())
         exited = asyncio.create_task(process.wait_exit())
-        regions = asyncio.create_task(_forget_dead_regions(client))
+        beside = [
+            asyncio.create_task(describe(around.link, self.deployment, self._description)),
+            asyncio.create_task(forget_dead_regions(client)),
+        ]
         try:
             await asyncio.wait({feeding, exited}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
+                await self._intake.stop_pulling()
                 reason = f"Triton died: {await self._last_words()}"
             else:
                 reason = feeding.result()
@@ -269,9 +307,9 @@ class Replica:
             self._died_under_requests = self._intake.lost_count > 0
             raise ReplicaFailedError(reason)
         finally:
-            for task in (feeding, exited, regions):
+            for task in (feeding, exited, *beside):
                 task.cancel()
-            await asyncio.gather(feeding, exited, regions, return_exceptions=True)
+            await asyncio.gather(feeding, exited, *beside, return_exceptions=True)
             self._answered_count = self._intake.answered_count
             await self._intake.close()
             self._intake = None
@@ -312,11 +350,13 @@ class Replica:
         )
 
     async def measure(self) -> None:
-        """Measures its Triton's memory; takes a few milliseconds off the event loop."""
+        """Measures its Triton's memory and keeps its log within bounds, off the event loop."""
         process = self._process
-        self._resident_bytes = (
-            await asyncio.to_thread(process.resident_bytes) if process is not None else 0
-        )
+        if process is None:
+            self._resident_bytes = 0
+            return
+        self._resident_bytes = await asyncio.to_thread(process.resident_bytes)
+        await asyncio.to_thread(process.bound_log)
 
     def status(self) -> ReplicaStatus:
         """Its state, complete."""
@@ -340,15 +380,3 @@ class Replica:
             service_time=self.tallies.service_time.to_proto(),
             resident_memory_bytes=self._resident_bytes,
         )
-
-
-async def _forget_dead_regions(client: TritonClient) -> None:
-    """Has Triton let go of shared memory whose router is gone, which would stay allocated."""
-    while True:
-        await asyncio.sleep(10)
-        for name in client.regions():
-            if not has_object(name):
-                try:
-                    await client.forget_region(name)
-                except grpc.aio.AioRpcError as error:
-                    log.info("region.not_forgotten", name=name, error=error.details())

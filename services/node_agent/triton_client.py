@@ -1,9 +1,13 @@
 """Talks to one Triton over gRPC. Bodies pass as bytes."""
 
+import asyncio
+
 import grpc.aio
 
 from services.wire.channels import CHANNEL_OPTIONS
 from services.wire.triton_stubs import service_pb2 as triton
+
+MAX_METADATA_BYTES = 1024 * 1024
 
 _SERVICE = "/inference.GRPCInferenceService/"
 
@@ -16,11 +20,18 @@ class TritonClient:
     def __init__(self, address: str, model: str) -> None:
         """Opens a channel; nothing is sent yet."""
         # A pool of its own: channels to a port that a former Triton had must not be shared.
-        options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+        options = [
+            *CHANNEL_OPTIONS,
+            ("grpc.use_local_subchannel_pool", 1),
+            # Triton sends a model's whole exception in a trailer.
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ]
         self._channel = grpc.aio.insecure_channel(address, options=options)
         self._model = model
         self._infer = self._channel.unary_unary(f"{_SERVICE}ModelInfer")
         self._regions: set[str] = set()
+        self._registering = asyncio.Lock()
 
     async def infer(self, body: bytes, metadata: Metadata | None = None) -> bytes:
         """Runs a serialised ModelInferRequest; the result is a serialised ModelInferResponse.
@@ -56,13 +67,19 @@ class TritonClient:
         """
         if name in self._regions:
             return
-        await self._ask(
-            "SystemSharedMemoryRegister",
-            triton.SystemSharedMemoryRegisterRequest(
-                name=name, key=f"/{name}", offset=0, byte_size=size
-            ),
+        request = triton.SystemSharedMemoryRegisterRequest(
+            name=name, key=f"/{name}", offset=0, byte_size=size
         )
-        self._regions.add(name)
+        async with self._registering:
+            if name in self._regions:
+                return
+            try:
+                await self._ask("SystemSharedMemoryRegister", request)
+            except grpc.aio.AioRpcError as error:
+                # Known from before its agent was started anew; names are never used twice.
+                if "already" not in (error.details() or ""):
+                    raise
+            self._regions.add(name)
 
     async def forget_region(self, name: str) -> None:
         """Has this Triton let go of a shared memory object."""

@@ -8,9 +8,10 @@ chosen by the kernel and bound to loopback.
 import asyncio
 import json
 import os
+import shutil
 import signal
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -36,12 +37,13 @@ class ProcessRecord:
 
     Attributes:
         pid: process id, also the id of its session and process group.
-        create_time_s: when it was created, seconds since the epoch: ids are used again.
+        start_ticks: when it was started, in clock ticks since boot: ids are used again, and the
+            wall clock can be set.
         port: its gRPC port on loopback; 0 until it listens.
     """
 
     pid: int
-    create_time_s: float
+    start_ticks: int
     port: int = 0
 
 
@@ -102,10 +104,13 @@ class TritonProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        process = cls(
-            directory, ProcessRecord(child.pid, psutil.Process(child.pid).create_time()), child
-        )
-        process._write()
+        process = cls(directory, ProcessRecord(child.pid, start_ticks(child.pid)), child)
+        try:
+            process._write()
+        except OSError:
+            process._kill_group()
+            child.wait()
+            raise
         return process
 
     @classmethod
@@ -116,12 +121,10 @@ class TritonProcess:
         except (FileNotFoundError, ValueError, TypeError):
             return None
         process = cls(directory, record, None)
-        if not process.is_alive():
-            return None
-        if record.port == 0:
-            process._kill_group()
-            return None
-        return process
+        if process.is_alive() and record.port:
+            return process
+        _end_leftovers(directory)
+        return None
 
     @property
     def address(self) -> str:
@@ -133,11 +136,10 @@ class TritonProcess:
         if self._child is not None:
             return self._child.poll() is None
         try:
-            process = psutil.Process(self.record.pid)
-            alive = process.status() != psutil.STATUS_ZOMBIE
-            return alive and abs(process.create_time() - self.record.create_time_s) < 0.5
+            alive = psutil.Process(self.record.pid).status() != psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return False
+        return alive and start_ticks(self.record.pid) == self.record.start_ticks
 
     async def wait_listening(self, timeout_s: float) -> None:
         """Waits until it listens, which it does once its model is loaded, and notes the port.
@@ -152,7 +154,7 @@ class TritonProcess:
                     raise TritonExitedError
                 port = await asyncio.to_thread(_listening_port, self.record.pid)
                 if port:
-                    self.record = ProcessRecord(self.record.pid, self.record.create_time_s, port)
+                    self.record = replace(self.record, port=port)
                     self._write()
                 else:
                     await asyncio.sleep(POLL_S)
@@ -197,6 +199,16 @@ class TritonProcess:
         except psutil.NoSuchProcess:
             return 0
 
+    def bound_log(self) -> None:
+        """Keeps the log within 8 MiB and one older file of that size. Blocks shortly.
+
+        Triton appends, so the file can be emptied under it; lines written meanwhile are lost.
+        """
+        path = self._directory / "triton.log"
+        if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
+            shutil.copyfile(path, path.with_suffix(".log.1"))
+            os.truncate(path, 0)
+
     def _kill_group(self) -> None:
         """Kills what is left of it: the stubs of the Python backend share its process group."""
         try:
@@ -217,6 +229,26 @@ def remove_shared_memory(replica_id: str) -> None:
 
 def _shared_memory_prefix(replica_id: str) -> str:
     return f"forebay_{replica_id}_"
+
+
+def start_ticks(pid: int) -> int:
+    """When a process was started, in clock ticks since boot (proc(5), field 22); -1 if gone."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return -1
+
+
+def _end_leftovers(directory: Path) -> None:
+    """Kills what a Triton of a directory has left, such as a stub that hangs."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        line = " ".join(process.info["cmdline"] or ())
+        if process.info["name"].startswith("triton") and f"{directory}/" in line:
+            log.info("leftover.killed", pid=process.pid, directory=str(directory))
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
 
 
 def _listening_port(pid: int) -> int:

@@ -66,6 +66,10 @@ class NatsLink:
         """Whether the connection is up and every hook has run since it came up."""
         return self._ready.is_set() and bool(self.client.is_connected)
 
+    def same_connection(self, connections: int) -> bool:
+        """Whether the connection is up and is the one that `connections` counted."""
+        return self.connected and self.connections == connections
+
     def on_connected(self, hook: ConnectHook) -> None:
         """Has `hook` run after the first connection and after every reconnection.
 

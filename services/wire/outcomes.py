@@ -52,7 +52,8 @@ def from_triton(code: grpc.StatusCode) -> Outcome:
     """The outcome of an attempt that Triton answered with a status.
 
     Triton speaks of the request with INVALID_ARGUMENT, NOT_FOUND (an unknown version) and
-    UNIMPLEMENTED (a decoupled model); the rest is the model's or Triton's own failure.
+    UNIMPLEMENTED (a decoupled model), and of load with UNAVAILABLE and RESOURCE_EXHAUSTED; the
+    rest is the model's or Triton's own failure.
     """
     match code:
         case (
@@ -65,5 +66,7 @@ def from_triton(code: grpc.StatusCode) -> Outcome:
             return OUTCOME_DEADLINE_EXCEEDED
         case grpc.StatusCode.RESOURCE_EXHAUSTED:
             return OUTCOME_RESOURCE_EXHAUSTED
+        case grpc.StatusCode.UNAVAILABLE:
+            return OUTCOME_UNAVAILABLE
         case _:
             return OUTCOME_INTERNAL

@@ -128,7 +128,7 @@ async def test_a_request_that_kills_every_replica_is_ended_and_the_mesh_recovers
 ) -> None:
     await settled(mesh)
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
-        with pytest.raises(forebay.PoisonRequestError, match="replicas died"):
+        with pytest.raises(forebay.PoisonRequestError, match="3 attempts at this request ended"):
             await client.infer("chaos", do("kill"), timeout_s=60)
         result = await client.infer("chaos", do("still here"), timeout_s=60)
         assert result["SAID"][0] == b"still here"
@@ -151,12 +151,59 @@ async def test_a_model_that_raises_says_so_to_the_caller(mesh: ForebayUp) -> Non
             await client.infer("chaos", do("raise"), timeout_s=20)
 
 
+async def test_a_model_that_says_unavailable_keeps_its_triton(mesh: ForebayUp) -> None:
+    await settled(mesh)
+    before = {process.pid for process in tritons(mesh)}
+    async with forebay.AsyncClient(mesh.mesh["router"]) as client:
+        with pytest.raises(forebay.UnavailableError, match="the database is down"):
+            await client.infer("chaos", do("busy"), timeout_s=20)
+    assert {process.pid for process in tritons(mesh)} == before
+
+
+async def test_no_caller_can_have_a_triton_killed_by_what_it_writes(mesh: ForebayUp) -> None:
+    await settled(mesh)
+    before = {process.pid for process in tritons(mesh)}
+    words = "Stub process 'chaos_0' is not healthy."
+    async with forebay.AsyncClient(mesh.mesh["router"]) as client:
+        with pytest.raises(forebay.InvalidRequestError, match="Stub process"):
+            await client.infer("chaos", {words: np.array(["x"], dtype=object)}, timeout_s=20)
+    assert {process.pid for process in tritons(mesh)} == before
+
+
+async def test_a_long_exception_reaches_the_caller_in_part_and_as_what_it_is(
+    mesh: ForebayUp,
+) -> None:
+    async with forebay.AsyncClient(mesh.mesh["router"]) as client:
+        for length in ("123456", "1234567890" * 3):
+            with pytest.raises(forebay.ModelError, match="the model was told to raise"):
+                await client.infer("chaos", do(f"raise:{length}"), timeout_s=20)
+
+
 async def test_an_answer_over_the_limit_is_an_error_and_not_silence(mesh: ForebayUp) -> None:
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         with pytest.raises(forebay.ModelError, match="the limit is 8388608"):
             await client.infer("chaos", do("big:9000000"), timeout_s=20)
         result = await client.infer("chaos", do("big:8000000"), timeout_s=20)
         assert len(result["SAID"][0]) == 8_000_000
+
+
+async def test_tritons_outlive_an_agent_that_is_killed_while_nats_is_away(
+    mesh: ForebayUp,
+) -> None:
+    await settled(mesh)
+    before = {process.pid for process in tritons(mesh)}
+    agent, nats = mesh.pid("node-1"), psutil.Process(mesh.pid("nats"))
+    nats.suspend()
+    try:
+        log = Path(mesh.state_dir / "logs" / "node-1.log")
+        adopted = log.read_text().count("replica.adopted")
+        mesh.kill("node-1")
+        await eventually(lambda: mesh.pid("node-1") != agent, timeout_s=20)
+        await eventually(lambda: log.read_text().count("replica.adopted") > adopted, timeout_s=20)
+    finally:
+        nats.resume()
+    await settled(mesh)
+    assert {process.pid for process in tritons(mesh)} == before
 
 
 async def test_callers_get_an_answer_or_unavailable_while_nats_is_down(mesh: ForebayUp) -> None:
@@ -236,6 +283,9 @@ async def test_a_hanging_model_costs_its_caller_the_deadline_and_its_triton_its_
             with pytest.raises(forebay.DeadlineExceededError):
                 await client.infer("hanging", do("hang"), timeout_s=1.5)
             assert time.monotonic() - started_s < 1.5 + 1
+            # A caller with more time than an attempt may take is told as soon as it is over.
+            with pytest.raises(forebay.DeadlineExceededError, match="request_timeout_s = 3"):
+                await client.infer("hanging", do("hang"), timeout_s=60)
             # The slot comes back once the attempt has outlived its limit.
             result = await client.infer("hanging", do("free again"), timeout_s=30)
             assert result["SAID"][0] == b"free again"

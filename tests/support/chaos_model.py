@@ -23,7 +23,10 @@ class TritonPythonModel:
         if verb == "wait":
             time.sleep(float(argument))
         elif verb == "raise":
-            raise ValueError("the model was told to raise")
+            raise ValueError("the model was told to raise" + argument * 1000)
+        elif verb == "busy":
+            error = pb_utils.TritonError("the database is down", pb_utils.TritonError.UNAVAILABLE)
+            return pb_utils.InferenceResponse(error=error)
         elif verb == "hang":
             time.sleep(3600)
         elif verb == "exit":

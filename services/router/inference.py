@@ -195,16 +195,22 @@ class InferenceCore:
         )
 
     async def _answer(self, call: PendingCall, caller: Caller) -> ReplyEnvelope:
-        if call.envelope.keep_reply:
-            return await self._kept.answer(call, self._wait)
-        return await self._run(call, caller)
+        remaining_s = call.deadline_s - self._clock.monotonic_s()
+        # Before anything else is awaited, so that nothing makes the caller wait beyond it.
+        timer = asyncio.get_running_loop().call_later(max(0.0, remaining_s), self._expire, call)
+        try:
+            if call.envelope.keep_reply:
+                return await self._kept.answer(call, lambda _: self._publish(call, caller))
+            return await self._run(call, caller)
+        finally:
+            timer.cancel()
 
     async def _run(self, call: PendingCall, caller: Caller) -> ReplyEnvelope:
         self._pending.add(call)
         reply: ReplyEnvelope | None = None
         try:
             self._publish(call, caller)
-            reply = await self._wait(call)
+            reply = await call.reply
             return reply
         finally:
             self._pending.remove(call)
@@ -235,15 +241,6 @@ class InferenceCore:
             span.end(error=LABELS[error.outcome])
             raise
         span.end()
-
-    async def _wait(self, call: PendingCall) -> ReplyEnvelope:
-        loop = asyncio.get_running_loop()
-        remaining_s = call.deadline_s - self._clock.monotonic_s()
-        timer = loop.call_later(max(0.0, remaining_s), self._expire, call)
-        try:
-            return await call.reply
-        finally:
-            timer.cancel()
 
     def _expire(self, call: PendingCall) -> None:
         call.fail(OutcomeError(OUTCOME_DEADLINE_EXCEEDED, self._why_late(call)))

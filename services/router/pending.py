@@ -23,7 +23,7 @@ class PendingCall:
         block: where the body is in the arena, if it is there.
         published_s: monotonic time of the last publish.
         accepted_sequence: its place in the stream, once the server has said that it is stored.
-        publish_count: how often it was published.
+        publish_count: how often it was sent to the server.
         message_id: what the server tells duplicates by.
     """
 
@@ -56,11 +56,12 @@ class PendingCalls:
         self._max_calls = max_calls
         self._max_bytes = max_bytes
         self._calls: dict[str, PendingCall] = {}
+        self._count = 0
         self._bytes = 0
         self._by_deployment: dict[str, int] = {}
 
     def __len__(self) -> int:
-        return len(self._calls)
+        return self._count
 
     def admit(self, deployment: str, size: int, max_queued: int) -> None:
         """Checks that one more call fits.
@@ -79,9 +80,9 @@ class PendingCalls:
                 f"{held} requests for {deployment} wait or run already; its max_queued_requests "
                 f"is {max_queued}. Try again, add replicas or raise the limit"
             )
-        if len(self._calls) >= self._max_calls:
+        if self._count >= self._max_calls:
             raise _full(
-                f"this router holds {len(self._calls)} calls, its max_pending_calls. "
+                f"this router holds {self._count} calls, its max_pending_calls. "
                 "Try again or add a router"
             )
         if self._bytes + size > self._max_bytes:
@@ -91,14 +92,21 @@ class PendingCalls:
             )
 
     def add(self, call: PendingCall) -> None:
-        """Counts a call in."""
-        self._calls[call.request_id] = call
+        """Counts a call in. Replies to its id are its own, unless an earlier call gets them."""
+        self._calls.setdefault(call.request_id, call)
+        self._count += 1
         self._bytes += call.size
         self._by_deployment[call.deployment] = self._by_deployment.get(call.deployment, 0) + 1
 
+    def lead(self, call: PendingCall) -> None:
+        """Has replies to its id go to this call, one of several of that id."""
+        self._calls[call.request_id] = call
+
     def remove(self, call: PendingCall) -> None:
         """Counts a call out."""
-        del self._calls[call.request_id]
+        if self._calls[call.request_id] is call:
+            del self._calls[call.request_id]
+        self._count -= 1
         self._bytes -= call.size
         left = self._by_deployment[call.deployment] - 1
         if left:
@@ -107,11 +115,11 @@ class PendingCalls:
             del self._by_deployment[call.deployment]
 
     def get(self, request_id: str) -> PendingCall | None:
-        """The call of that request id, if it is under way."""
+        """The call that gets the replies to a request id, if one is under way."""
         return self._calls.get(request_id)
 
     def all(self) -> list[PendingCall]:
-        """Every call under way, oldest first."""
+        """Every call under way that gets replies itself, oldest first."""
         return list(self._calls.values())
 
 

@@ -72,8 +72,12 @@ class RequestQueue:
         remaining_s = call.deadline_s - now_s
         call.envelope.remaining_ms = max(0, int(remaining_s * 1000))
         call.published_s = now_s
-        call.publish_count += 1
+        if call.accepted_sequence is not None:
+            self._by_sequence.pop(call.accepted_sequence, None)
         call.accepted_sequence = None
+        call.accepted_duplicate = False
+        if call.accepted is not None:
+            call.accepted.clear()
         self._unaccepted[call.request_id] = call
         try:
             # The TTL is in whole seconds; a queued request must not outlive its caller by more.
@@ -84,6 +88,7 @@ class RequestQueue:
                 reply=subjects.accepted(self._router_id, call.request_id),
                 headers=f"Nats-Msg-Id: {call.message_id}\r\nNats-TTL: {ttl_s}\r\n".encode(),
             )
+            call.publish_count += 1
         except nats.errors.Error as error:
             self._unaccepted.pop(call.request_id, None)
             raise OutcomeError(

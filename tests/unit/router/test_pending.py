@@ -48,6 +48,21 @@ async def test_a_removed_call_makes_room() -> None:
     assert len(pending) == 0
 
 
+async def test_repeats_of_a_call_count_each_and_one_gets_the_replies() -> None:
+    pending = PendingCalls(max_calls=2, max_bytes=100)
+    first, repeat = call("a", 1), call("a", 1)
+    pending.add(first)
+    pending.add(repeat)
+    assert pending.get("a-1") is first
+    with pytest.raises(OutcomeError, match="max_pending_calls"):
+        pending.admit("b", 1, 9)
+    pending.lead(repeat)
+    pending.remove(first)
+    assert pending.get("a-1") is repeat
+    pending.remove(repeat)
+    assert (len(pending), pending.get("a-1")) == (0, None)
+
+
 async def test_a_call_ends_once() -> None:
     ended = call("a", 1)
     ended.fail(OutcomeError(OUTCOME_RESOURCE_EXHAUSTED, "first"))

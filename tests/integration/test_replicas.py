@@ -79,8 +79,8 @@ async def test_a_changed_time_limit_reaches_a_replica_that_runs_on(
             try:
                 await client.infer("limited", do("wait:6"), timeout_s=30)
             except forebay.DeadlineExceededError as error:
-                assert "request_timeout_s = 2" in str(error)
-                return time.monotonic() - started_s < 6
+                in_time = time.monotonic() - started_s < 6
+                return in_time and "request_timeout_s = 2" in str(error)
             return False
 
         await eventually(is_ended_early, timeout_s=40)

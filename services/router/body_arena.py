@@ -6,10 +6,12 @@ bytes. A block is given out again only when nobody can still read it: after the 
 call ended without one, after the last moment an attempt could run.
 """
 
+import fcntl
 import heapq
 import os
 import re
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +82,7 @@ class BodyArena:
         self._descriptor = -1
         if size and SHARED_MEMORY.is_dir():
             remove_orphans()
-            self.name = f"{PREFIX}{os.getpid()}-{_start_ticks(os.getpid())}-{secrets.token_hex(8)}"
-            self._descriptor = os.open(
-                SHARED_MEMORY / self.name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
-            )
+            self.name, self._descriptor = _create()
             os.ftruncate(self._descriptor, size)
             self.size = size
         self._blocks = BlockMap(self.size)
@@ -98,13 +97,17 @@ class BodyArena:
         if block is None:
             return None
         try:
-            # Not through a mapping: a full /dev/shm is an error here and a SIGBUS there.
-            os.pwrite(self._descriptor, body, block.offset)
+            # Not through a mapping: a full /dev/shm is a SIGBUS there. Here it is an error if not
+            # a page is left, and a short count if some are.
+            written = os.pwrite(self._descriptor, body, block.offset)
         except OSError as error:
             log.warning("arena.full", error=error.strerror)
-            self._blocks.release(block)
-            return None
-        return block
+        else:
+            if written == len(body):
+                return block
+            log.warning("arena.full", error=f"{written} of {len(body)} bytes were written")
+        self._blocks.release(block)
+        return None
 
     def load(self, block: Block) -> bytes:
         """The body in a block."""
@@ -128,20 +131,55 @@ class BodyArena:
 
 
 def remove_orphans() -> None:
-    """Removes the objects of routers that were killed."""
+    """Removes the objects of routers of this user that were killed.
+
+    A router holds a lock on its object for as long as it lives; the kernel lets go of it with the
+    process. Process ids would not tell: containers can share /dev/shm and number their processes
+    apart.
+    """
     for path in SHARED_MEMORY.glob(f"{PREFIX}*"):
-        match = _NAME.fullmatch(path.name)
-        if match and _start_ticks(int(match.group(1))) != int(match.group(2)):
-            path.unlink(missing_ok=True)
-            log.info("arena.removed_orphan", name=path.name)
+        if not _NAME.fullmatch(path.name):
+            continue
+        try:
+            if _remove_if_unlocked(path):
+                log.info("arena.removed_orphan", name=path.name)
+        except FileNotFoundError:
+            # Another router was quicker.
+            continue
+        except OSError as error:
+            log.warning("arena.orphan_stays", name=path.name, error=error.strerror)
 
 
-def _start_ticks(pid: int) -> int:
-    """When a process started, which tells it from a later one of the same id; -1 if it is gone."""
+def _remove_if_unlocked(path: Path) -> bool:
+    found = path.lstat()
+    if found.st_uid != os.getuid() or not stat.S_ISREG(found.st_mode):
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (FileNotFoundError, ProcessLookupError):
-        return -1
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _create() -> tuple[str, int]:
+    """Makes a locked object; returns its name and descriptor."""
+    while True:
+        name = f"{PREFIX}{os.getpid()}-{_start_ticks()}-{secrets.token_hex(8)}"
+        descriptor = os.open(SHARED_MEMORY / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return name, descriptor
+        # Another router that starts took it for an orphan before it was locked.
+        os.close(descriptor)
+
+
+def _start_ticks() -> int:
+    """When this process started, in clock ticks since boot: for whoever reads the names."""
+    return int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
 
 
 def _pages(length: int) -> int:

@@ -1,11 +1,22 @@
 """Where large bodies are kept."""
 
 import itertools
+import os
 import random
 import subprocess
 import sys
 
-from services.router.body_arena import PAGE_BYTES, SHARED_MEMORY, Block, BlockMap, BodyArena
+import pytest
+
+from services.router.body_arena import (
+    PAGE_BYTES,
+    PREFIX,
+    SHARED_MEMORY,
+    Block,
+    BlockMap,
+    BodyArena,
+    remove_orphans,
+)
 
 
 def test_blocks_never_overlap_and_all_comes_back() -> None:
@@ -77,6 +88,57 @@ def test_the_arena_of_a_killed_router_is_removed_by_the_next() -> None:
         assert (SHARED_MEMORY / mine.name).exists()
     finally:
         mine.close()
+
+
+def test_the_arena_of_a_living_router_stays_whatever_its_process_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As from a container with process ids of its own, where this id is nobody's.
+    monkeypatch.setattr(os, "getpid", lambda: 2**22 + 1)
+    mine = BodyArena(PAGE_BYTES)
+    monkeypatch.undo()
+    try:
+        remove_orphans()
+        assert (SHARED_MEMORY / mine.name).exists()
+    finally:
+        mine.close()
+
+
+def test_an_object_that_cannot_be_removed_does_not_stop_the_router(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    orphan = SHARED_MEMORY / f"{PREFIX}1-1-{'0' * 16}"
+    orphan.touch()
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", refuse)
+            remove_orphans()
+        assert orphan.exists()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "getuid", lambda: 4_000_000)
+            remove_orphans()
+        assert orphan.exists(), "it is another user's"
+        remove_orphans()
+        assert not orphan.exists()
+    finally:
+        orphan.unlink(missing_ok=True)
+
+
+def test_a_body_that_fits_in_part_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    arena = BodyArena(4 * PAGE_BYTES)
+    write = os.pwrite
+    try:
+        with monkeypatch.context() as patch:
+            # As when /dev/shm has one page left.
+            patch.setattr(os, "pwrite", lambda fd, body, at: write(fd, body[:PAGE_BYTES], at))
+            assert arena.store(b"x" * 4 * PAGE_BYTES, now_s=0) is None
+        assert arena.store(b"y" * 4 * PAGE_BYTES, now_s=0) == Block(0, 4 * PAGE_BYTES)
+    finally:
+        arena.close()
 
 
 def test_no_arena_takes_nothing() -> None:

@@ -1,6 +1,7 @@
 """Models in the object store, by digest."""
 
 import asyncio
+import base64
 import errno
 import hashlib
 import tempfile
@@ -14,7 +15,7 @@ import grpc
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.js.api import ObjectMeta, ObjectMetaOptions
+from nats.js.api import ObjectInfo, ObjectMeta, ObjectMetaOptions
 
 from forebay.v1.model_pb2 import Model
 from services.wire import limits, model_archive, streams
@@ -49,7 +50,7 @@ class ModelStore:
         self._waiting: Counter[str] = Counter()
 
     async def find(self, digest: str) -> Model | None:
-        """What is known of a model; None if it is not there.
+        """What is known of a model; None if it is not there, or not whole as it was stored.
 
         Raises:
             StatusError: INVALID_ARGUMENT if it is no digest.
@@ -61,7 +62,24 @@ class ModelStore:
             info = await store.get_info(streams.model_object_name(digest))
         except nats.js.errors.NotFoundError:
             return None
+        if not await self._is_intact(digest, info):
+            log.warning("model.corrupt", digest=digest)
+            return None
         return Model(digest=digest, size_bytes=info.size or 0)
+
+    async def _is_intact(self, digest: str, info: ObjectInfo) -> bool:
+        """Whether the stored object is the model, as far as can be said without reading it."""
+        # Both digests are the SHA-256 of the content; the object's is in URL-safe base64.
+        sha256 = base64.urlsafe_b64encode(bytes.fromhex(digest.partition(":")[2])).decode()
+        if info.digest != f"SHA-256={sha256}":
+            return False
+        # JetStream drops messages that it finds damaged.
+        chunks = f"$O.{streams.MODELS_BUCKET}.C.{info.nuid}"
+        stream = await self._link.jetstream.stream_info(
+            f"OBJ_{streams.MODELS_BUCKET}", subjects_filter=chunks
+        )
+        counts: dict[str, int] = stream.state.subjects or {}
+        return bool(counts.get(chunks, 0) == info.chunks)
 
     async def take(self, model: Model, chunks: AsyncIterator[bytes]) -> Model:
         """Takes an upload: spools it, checks it, stores it.

@@ -167,9 +167,9 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 
 @asynccontextmanager
-async def linked(url: str) -> AsyncIterator[NatsLink]:
+async def linked(url: str, credentials_file: Path | None = None) -> AsyncIterator[NatsLink]:
     """A connection of the test's own to nats-server."""
-    made = NatsLink("test", url)
+    made = NatsLink("test", url, credentials_file)
     stopping = asyncio.Event()
     task = asyncio.ensure_future(made.run(stopping))
     await eventually(lambda: made.connected)

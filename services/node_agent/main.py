@@ -1,7 +1,10 @@
 """`forebay-node-agent`: puts the agent together and runs it until it is told to stop."""
 
 import asyncio
+import fcntl
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO
 
 import grpc.aio
 import structlog
@@ -32,6 +35,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     """Runs replicas until `stopping` is set, then drains them."""
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True)
+    lock = _only_agent_of(state_dir)
     try:
         home = TritonHome.open(settings.triton_home, state_dir)
     except TritonHomeError as error:
@@ -84,6 +88,25 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await agent.drain()
         await server.stop(0)
         await link.close()
+        lock.close()
+
+
+def _only_agent_of(state_dir: Path) -> IO[str]:
+    """Locks a state directory; the lock ends with the process.
+
+    Raises:
+        OSError: if another agent has it: two would serve the same Tritons.
+    """
+    lock = (state_dir / "agent.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise OSError(
+            f"another node agent runs on {state_dir}: stop it, or give this one a --state-dir of "
+            "its own"
+        ) from None
+    return lock
 
 
 async def _follow_assignments(

@@ -19,9 +19,18 @@ def default_node() -> str:
 
 
 def default_triton_home() -> Path:
-    """Where `forebay setup` puts Triton: $FOREBAY_TRITON_HOME, or beside this interpreter."""
+    """Where `forebay setup` puts Triton.
+
+    That is $FOREBAY_TRITON_HOME, or beside this interpreter, or, where that cannot be written, in
+    the user's data directory.
+    """
     named = os.environ.get("FOREBAY_TRITON_HOME")
-    return Path(named) if named else Path(sys.prefix) / "share" / "forebay" / "triton"
+    if named:
+        return Path(named)
+    beside = Path(sys.prefix) / "share" / "forebay" / "triton"
+    data = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+    own = data / "forebay" / "triton"
+    return own if own.is_dir() and not beside.is_dir() else beside
 
 
 class NodeAgentSettings(ServiceSettings):

@@ -23,6 +23,11 @@ log = structlog.get_logger()
 
 ROUTER_SERVICE = "forebay.v1.RouterService"
 
+MAX_MESSAGE_BYTES = 2000
+MAX_ENCODED_MESSAGE_BYTES = 4000
+"""A message travels twice, as grpc-message (3 bytes for each that is not printable ASCII) and in
+grpc-status-details-bin (4 for 3). Clients refuse trailers over 8 KiB with an error of their own."""
+
 Handler = Callable[[grpc.aio.ServicerContext], Awaitable[bytes]]
 
 # Fields that are not repeated may follow a serialised message: parsers take the last value.
@@ -133,15 +138,29 @@ def _server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
     return span
 
 
+def shortened(message: str) -> str:
+    """The message, or as much of its beginning as clients take, and how long it was."""
+    size = encoded = 0
+    for index, character in enumerate(message):
+        own = len(character.encode(errors="replace"))
+        size += own
+        encoded += own if " " <= character <= "~" and character != "%" else 3 * own
+        if size > MAX_MESSAGE_BYTES or encoded > MAX_ENCODED_MESSAGE_BYTES:
+            total = len(message.encode(errors="replace"))
+            return f"{message[:index]}… (cut here; the whole message has {total} bytes)"
+    return message
+
+
 async def _abort(context: grpc.aio.ServicerContext, error: OutcomeError, caller: Caller) -> bytes:
+    sentence = shortened(error.message)
     log.info(
         "infer.refused",
         outcome=LABELS[error.outcome],
-        message=error.message,
+        message=sentence,
         request_id=caller.request_id,
         trace_id=caller.trace_id,
     )
-    message = f"{error.message} [trace {caller.trace_id}]"
+    message = f"{sentence} [trace {caller.trace_id}]"
     trailers: list[tuple[str, str | bytes]] = [
         ("forebay-request-id", caller.request_id),
         ("forebay-trace-id", caller.trace_id),

@@ -1,0 +1,66 @@
+"""What callers are told when a call fails."""
+
+import base64
+import urllib.parse
+
+import grpc
+import pytest
+from google.rpc.status_pb2 import Status
+
+from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL
+from services.router.inference import Caller, InferenceCore
+from services.router.servicers import InferServicer, RawUnaryHandlers, shortened
+from services.wire.outcomes import OutcomeError
+
+
+class TalkativeCore(InferenceCore):
+    """Fails with whatever the model said."""
+
+    def __init__(self, message: str) -> None:
+        self._message = message
+
+    async def infer(self, body: bytes, caller: Caller) -> bytes:
+        raise OutcomeError(OUTCOME_INTERNAL, self._message)
+
+
+@pytest.mark.parametrize("character", ["x", "\n", "語"])
+async def test_a_model_that_says_much_fails_with_its_own_status(character: str) -> None:
+    server = grpc.aio.server()
+    servicer = InferServicer(TalkativeCore(character * 50_000))
+    server.add_generic_rpc_handlers((RawUnaryHandlers({"/a/Infer": servicer.infer}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary("/a/Infer")(b"")
+    finally:
+        await server.stop(0)
+    error = caught.value
+    assert error.code() == grpc.StatusCode.INTERNAL
+    details = error.details() or ""
+    assert details.startswith(character * 400)
+    assert "cut here" in details
+    packed = dict(error.trailing_metadata())["grpc-status-details-bin"]
+    assert isinstance(packed, bytes)
+    assert Status.FromString(packed).message == details
+
+
+def test_a_short_message_stays_as_it_is() -> None:
+    assert shortened("the model was told to raise: 100 % ü") == (
+        "the model was told to raise: 100 % ü"
+    )
+    assert shortened("x" * 2000) == "x" * 2000
+
+
+@pytest.mark.parametrize("character", ["x", "%", "\n", "ü", "語", "🙂"])
+def test_a_long_message_is_cut_between_characters_and_fits_into_trailers(character: str) -> None:
+    message = character * 100_000
+    cut = shortened(message)
+    kept, _, rest = cut.partition("…")
+    assert message.startswith(kept)
+    assert kept
+    assert f"{len(message.encode())} bytes" in rest
+    assert len(kept.encode()) <= 2000
+    twice = len(urllib.parse.quote(cut, safe=" ")) + len(base64.b64encode(cut.encode()))
+    assert twice < 7000, "of 8192 bytes for all trailers"

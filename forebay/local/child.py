@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ LONGEST_BACKOFF_S = 5.0
 STABLE_AFTER_S = 10.0
 
 LOG_LIMIT_BYTES = 10 * 1024 * 1024
+LOG_CHECK_S = 5.0
 _SPAWN = Path(__file__).with_name("spawn.py")
 _EXIT_CONFIGURATION = 2
 
@@ -161,14 +163,32 @@ class Child:
         self.start_count += 1
         if self._stopping.is_set():
             self._signal(signal.SIGTERM)
-        return await self._process.wait()
+        return await self._until_exit(self._process)
+
+    async def _until_exit(self, process: asyncio.subprocess.Process) -> int:
+        while True:
+            try:
+                async with asyncio.timeout(LOG_CHECK_S):
+                    return await process.wait()
+            except TimeoutError:
+                await asyncio.to_thread(rotate, self.spec.log_file)
 
 
 def rotate(log_file: Path) -> None:
-    """Puts a log that has grown large aside, in place of the one put aside before."""
+    """Puts the end of a log that has grown large aside, in place of what was put aside before.
+
+    The file itself is emptied, not replaced: who writes it has it open, for appending.
+    """
     try:
-        if log_file.stat().st_size > LOG_LIMIT_BYTES:
-            log_file.replace(log_file.with_suffix(".log.1"))
+        with log_file.open("r+b") as log:
+            size_bytes = log.seek(0, os.SEEK_END)
+            if size_bytes <= LOG_LIMIT_BYTES:
+                return
+            log.seek(size_bytes - LOG_LIMIT_BYTES)
+            # A full disk is no reason to let the log grow.
+            with contextlib.suppress(OSError), log_file.with_suffix(".log.1").open("wb") as aside:
+                shutil.copyfileobj(log, aside)
+            log.truncate(0)
     except FileNotFoundError:
         pass
 

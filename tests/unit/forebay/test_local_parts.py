@@ -1,5 +1,6 @@
 """The local mesh's parts that need no mesh: ports, state, configuration, interpreters."""
 
+import asyncio
 import socket
 import stat
 import sys
@@ -17,6 +18,7 @@ from forebay.local.state import StateInUseError, locked
 from forebay.v1.deployment_pb2 import Canary, Deployment, ReplicaResources
 from forebay.v1.metrics_pb2 import DeploymentLoad
 from services.runtime.ports import AddressError, split
+from tests.support.eventually import eventually
 
 
 def test_a_reserved_port_can_be_listened_on_again_and_again() -> None:
@@ -96,12 +98,36 @@ def test_the_last_words_of_a_log_are_its_last_error(tmp_path: Path) -> None:
     assert child.last_words(log) == "killed"
 
 
-def test_a_large_log_is_put_aside(tmp_path: Path) -> None:
+def test_a_large_log_is_put_aside_under_its_writer(tmp_path: Path) -> None:
     log = tmp_path / "router.log"
-    log.write_bytes(b"\0" * (child.LOG_LIMIT_BYTES + 1))
-    child.rotate(log)
-    assert not log.exists()
-    assert (tmp_path / "router.log.1").exists()
+    with log.open("ab", buffering=0) as writer:
+        writer.write(b"old" + b"\0" * child.LOG_LIMIT_BYTES)
+        child.rotate(log)
+        writer.write(b"new")
+        child.rotate(log)
+    assert log.read_bytes() == b"new"
+    aside = tmp_path / "router.log.1"
+    assert aside.read_bytes() == b"\0" * child.LOG_LIMIT_BYTES
+
+
+async def test_a_running_process_does_not_fill_the_disk_with_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "LOG_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(child, "LOG_CHECK_S", 0.01)
+    log = tmp_path / "chatty.log"
+    code = "import time\nwhile True: print('x' * 99, flush=True); time.sleep(0.001)"
+    chatty = child.Child(
+        child.ChildSpec("chatty", (sys.executable, "-c", code), log, None, {}, 5.0), lambda _: None
+    )
+    running = asyncio.create_task(chatty.keep_running())
+    try:
+        await eventually((tmp_path / "chatty.log.1").exists)
+        await eventually(lambda: log.stat().st_size < 1000)
+    finally:
+        await chatty.stop()
+        await running
+    assert chatty.start_count == 1
 
 
 def test_the_environment_wins_over_a_running_mesh(

@@ -18,7 +18,7 @@ from forebay.v1.envelope_pb2 import (
     OUTCOME_UNAVAILABLE,
     ReplyEnvelope,
 )
-from services.router.body_arena import Block, BodyArena
+from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
 from services.router.pending import PendingCall, PendingCalls
 from services.runtime.clock import Clock
@@ -31,6 +31,8 @@ log = structlog.get_logger()
 ACCEPT_TIMEOUT_S = 2.0
 MAX_PUBLISHES = 20
 MAX_ABANDONED = 10_000
+MAX_BACKLOG_BYTES = 8 << 20
+"""Above this, what was not confirmed has not even left: a copy of it would only add to the wait."""
 
 _STREAM_FULL = frozenset({10077, 10047, 10023, 10167})
 """JetStream's error codes for a stream at its limit of messages or bytes, and for storage."""
@@ -58,7 +60,7 @@ class RequestQueue:
         self._subscribed = False
         self._stream_missing = False
         self._unaccepted: dict[str, PendingCall] = {}
-        self._abandoned: dict[str, tuple[PendingCall, Block | None]] = {}
+        self._abandoned: dict[str, float] = {}
         self._by_sequence: dict[int, PendingCall] = {}
         link.on_connected(self._on_connected)
 
@@ -109,7 +111,8 @@ class RequestQueue:
             self._by_sequence.pop(call.accepted_sequence, None)
         if call.block is None:
             return
-        if answered_by is not None and answered_by.attempt_count <= 1 and call.publish_count == 1:
+        answered = answered_by is not None and answered_by.attempt_count <= 1
+        if call.publish_count == 0 or (answered and call.publish_count == 1):
             self._arena.release(call.block)
         else:
             # An attempt may still read it: it can start until the deadline, and run for a while.
@@ -125,7 +128,7 @@ class RequestQueue:
             if call.accepted_sequence is not None:
                 self._delete(call.accepted_sequence)
             elif len(self._abandoned) < MAX_ABANDONED:
-                self._abandoned[call.request_id] = (call, call.block)
+                self._abandoned[call.request_id] = call.published_s
         except nats.errors.Error as error:
             log.warning("queue.abandon_failed", request_id=call.request_id, error=str(error))
 
@@ -137,6 +140,8 @@ class RequestQueue:
             log.warning("queue.stream_missing")
             await streams.ensure_requests(self._link.jetstream)
         for call in list(self._unaccepted.values()):
+            if self._link.client.backlog_bytes > MAX_BACKLOG_BYTES:
+                break
             early = now_s - call.published_s < ACCEPT_TIMEOUT_S
             if (early and not lost) or call.reply.done():
                 continue
@@ -144,8 +149,8 @@ class RequestQueue:
                 call.fail(_not_stored())
                 continue
             self._publish_again(call)
-        for request_id, (call, _) in list(self._abandoned.items()):
-            if now_s - call.published_s > 2 * ACCEPT_TIMEOUT_S:
+        for request_id, published_s in list(self._abandoned.items()):
+            if now_s - published_s > 2 * ACCEPT_TIMEOUT_S:
                 del self._abandoned[request_id]
 
     def _publish_again(self, call: PendingCall) -> None:

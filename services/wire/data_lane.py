@@ -37,6 +37,15 @@ class DataLaneClient(Client):  # type: ignore[misc]
         super().__init__()
         self._direct: dict[int, DirectHandler] = {}
 
+    @property
+    def backlog_bytes(self) -> int:
+        """What was published and has not left this process: the server takes it no faster."""
+        size: int = self._pending_data_size
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            size += writer.transport.get_write_buffer_size()
+        return size
+
     async def subscribe_direct(self, subject: str, handler: DirectHandler) -> Subscription:
         """Subscribes a plain function to a subject. Unsubscribe with `unsubscribe_direct`."""
         subscription = await self.subscribe(subject, cb=_unused)

@@ -129,11 +129,17 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
         return index
 
     async def _check(self, name: str, context: grpc.aio.ServicerContext) -> None:
-        if self._directory.get(name) is None:
+        if self._directory.get(name) is not None:
+            return
+        if not self._directory.known:
             await context.abort(
-                grpc.StatusCode.NOT_FOUND,
-                f"Request for unknown model: {names.quoted(name)} is not found",
+                grpc.StatusCode.UNAVAILABLE,
+                "the router does not know the deployments yet: it has not reached NATS",
             )
+        await context.abort(
+            grpc.StatusCode.NOT_FOUND,
+            f"Request for unknown model: {names.quoted(name)} is not found",
+        )
 
     async def _described(
         self, name: str, what: str, message_class: Any, context: grpc.aio.ServicerContext

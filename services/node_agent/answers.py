@@ -15,7 +15,10 @@ from services.wire.nats_link import NatsLink
 
 log = structlog.get_logger()
 
-_KEPT_ALREADY = frozenset({10077, 10047})
+_NOT_STORED = 10077
+_NO_ROOM = frozenset({10023, 10028, 10047})
+"""JetStream's error codes for a message that it did not take. The first is for every limit of the
+stream, which only the description tells apart; the others are for memory and storage."""
 
 
 class AnswerPublisher:
@@ -51,7 +54,7 @@ class AnswerPublisher:
         while True:
             try:
                 if keep:
-                    await self._keep(subject, reply)
+                    await self._keep(subject, reply, envelope.request_id)
                 else:
                     self._link.client.send(subject, reply)
             except (nats.errors.Error, nats.js.errors.NoStreamResponseError, TimeoutError) as error:
@@ -64,10 +67,22 @@ class AnswerPublisher:
             else:
                 return
 
-    async def _keep(self, subject: str, reply: bytes) -> None:
-        """Stores the reply to an idempotent request, which also sends it to who waits."""
+    async def _keep(self, subject: str, reply: bytes, request_id: str) -> None:
+        """Stores the reply to an idempotent request.
+
+        Publishing it has also sent it to who waits, whether the stream takes it or not.
+        """
         try:
             await self._link.jetstream.publish(subject, reply, timeout=5)
         except nats.js.errors.APIError as error:
-            if error.err_code not in _KEPT_ALREADY:
+            if _kept_already(error):
+                return
+            if error.err_code != _NOT_STORED and error.err_code not in _NO_ROOM:
                 raise
+            # Its caller has it; only a repeat that comes later runs anew.
+            log.warning("answer.not_kept", request_id=request_id, error=error.description)
+
+
+def _kept_already(error: nats.js.errors.APIError) -> bool:
+    """Whether the stream refused a reply because it has one to the same request."""
+    return error.err_code == _NOT_STORED and "per subject" in (error.description or "")

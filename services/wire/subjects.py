@@ -31,7 +31,7 @@ def kept_reply(request_id: str) -> str:
 
 
 def failed_reply(request_id: str) -> str:
-    """Where a failure of an idempotent request is awaited; it is not kept."""
+    """Where a reply to an idempotent request is awaited that is not kept, such as a failure."""
     return f"forebay.failed.{request_id}"
 
 

@@ -11,11 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
+from nats.aio.msg import Msg
+from nats.js.api import DiscardPolicy, StorageType, StreamConfig
 
 import forebay
+from forebay.v1.envelope_pb2 import OUTCOME_OK, RequestEnvelope
+from services.node_agent.answers import AnswerPublisher
+from services.node_agent.attempt import Answer
+from services.node_agent.intake import Ongoing
+from services.runtime.clock import SystemClock
+from services.wire import streams, subjects
 from tests.support.chaos_model import write_chaos
+from tests.support.control_plane import linked
 from tests.support.eventually import eventually
 from tests.support.forebay_up import ROOT, ForebayUp
+from tests.support.nats_server import NatsServer
 
 # Says how often it ran, so that an answer shows which run it is of.
 _COUNTING = """\
@@ -191,6 +202,55 @@ async def test_a_repeat_through_another_router_survives_the_short_deadline_of_th
         await first
     assert (await repeat).startswith(b"run ")
     await blocking
+
+
+async def test_a_reply_that_there_is_no_room_to_keep_still_reaches_who_waits(
+    tmp_path: Path,
+) -> None:
+    heard: list[str] = []
+
+    async def on_reply(msg: Msg) -> None:
+        heard.append(msg.subject)
+
+    with NatsServer(tmp_path / "nats") as server:
+        async with linked(server.url) as link:
+            await link.jetstream.add_stream(
+                StreamConfig(
+                    name=streams.KEPT_REPLIES,
+                    subjects=[subjects.KEPT_REPLIES],
+                    storage=StorageType.MEMORY,
+                    discard=DiscardPolicy.NEW,
+                    discard_new_per_subject=True,
+                    max_msgs_per_subject=1,
+                    max_bytes=1000,
+                )
+            )
+            await link.client.subscribe(subjects.KEPT_REPLIES, cb=on_reply)
+            publisher = AnswerPublisher(link, SystemClock(), "node", "replica")
+            with structlog.testing.capture_logs() as logs:
+                for key, size in (("small", 10), ("small", 10), ("large", 2000)):
+                    heard.clear()
+                    answer = Answer(OUTCOME_OK, "", bytes(size))
+                    await publisher.publish(keyed_request(key), answer, ended_s=0)
+                    await link.client.flush()
+                    await eventually(lambda k=key: heard == [subjects.kept_reply(k)])  # type: ignore[misc]
+            assert [(entry["event"], entry["request_id"]) for entry in logs] == [
+                ("answer.not_kept", "large")
+            ], "the second small one is there already"
+
+
+def keyed_request(key: str) -> Ongoing:
+    return Ongoing(
+        ack_subject="",
+        envelope=RequestEnvelope(
+            request_id=key, reply_subject=subjects.kept_reply(key), keep_reply=True
+        ),
+        delivered_s=0,
+        deadline_s=SystemClock().monotonic_s() + 10,
+        progress_s=0,
+        queue_wait_s=0,
+        delivery=1,
+    )
 
 
 async def serves(address: str) -> None:

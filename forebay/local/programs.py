@@ -13,8 +13,10 @@ from services.runtime import ports
 
 NATS, METRICS, AUTOSCALER, ROUTER = "nats", "metrics", "autoscaler", "router"
 
-# Agents drain and stop their Tritons; the router answers the calls it has accepted.
+# Agents drain and stop their Tritons.
 DRAIN_GRACE_S = 40.0
+# The router answers the calls it has accepted: its drain_s and the time to end.
+ROUTER_GRACE_S = 70.0
 STOP_GRACE_S = 10.0
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +104,7 @@ def services(options: MeshOptions, addresses: MeshAddresses, files: NatsFiles) -
             ROUTER,
             "router",
             {"--listen": addresses.router},
-            DRAIN_GRACE_S,
+            ROUTER_GRACE_S,
         ),
     ]
     for name in node_names(options):

@@ -30,5 +30,11 @@ class RouterSettings(ServiceSettings):
         description="Shared memory for large bodies, in bytes; 0 sends all through the queue.",
     )
     drain_s: float = Field(
-        30.0, ge=0, le=3600, description="How long SIGTERM waits for calls under way, in seconds."
+        60.0,
+        ge=0,
+        le=3600,
+        description=(
+            "How long SIGTERM waits for calls under way, in seconds. At least the longest "
+            "request_timeout_s, and less than the supervisor's own patience."
+        ),
     )

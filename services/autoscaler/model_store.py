@@ -1,7 +1,6 @@
 """Models in the object store, by digest."""
 
 import asyncio
-import base64
 import errno
 import hashlib
 import tempfile
@@ -15,10 +14,10 @@ import grpc
 import nats.errors
 import nats.js.errors
 import structlog
-from nats.js.api import ObjectInfo, ObjectMeta, ObjectMetaOptions
+from nats.js.api import ObjectMeta, ObjectMetaOptions
 
 from forebay.v1.model_pb2 import Model
-from services.wire import limits, model_archive, streams
+from services.wire import limits, model_archive, stored_models, streams
 from services.wire.names import quoted
 from services.wire.nats_link import NatsLink
 from services.wire.status import StatusError, invalid_argument
@@ -62,24 +61,10 @@ class ModelStore:
             info = await store.get_info(streams.model_object_name(digest))
         except nats.js.errors.NotFoundError:
             return None
-        if not await self._is_intact(digest, info):
+        if not await stored_models.is_intact(self._link.jetstream, digest, info):
             log.warning("model.corrupt", digest=digest)
             return None
         return Model(digest=digest, size_bytes=info.size or 0)
-
-    async def _is_intact(self, digest: str, info: ObjectInfo) -> bool:
-        """Whether the stored object is the model, as far as can be said without reading it."""
-        # Both digests are the SHA-256 of the content; the object's is in URL-safe base64.
-        sha256 = base64.urlsafe_b64encode(bytes.fromhex(digest.partition(":")[2])).decode()
-        if info.digest != f"SHA-256={sha256}":
-            return False
-        # JetStream drops messages that it finds damaged.
-        chunks = f"$O.{streams.MODELS_BUCKET}.C.{info.nuid}"
-        stream = await self._link.jetstream.stream_info(
-            f"OBJ_{streams.MODELS_BUCKET}", subjects_filter=chunks
-        )
-        counts: dict[str, int] = stream.state.subjects or {}
-        return bool(counts.get(chunks, 0) == info.chunks)
 
     async def take(self, model: Model, chunks: AsyncIterator[bytes]) -> Model:
         """Takes an upload: spools it, checks it, stores it.

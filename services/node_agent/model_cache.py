@@ -12,7 +12,7 @@ import nats.js.errors
 import structlog
 from google.protobuf import text_format
 
-from services.wire import model_archive, streams
+from services.wire import model_archive, stored_models, streams
 from services.wire.nats_link import NatsLink
 
 log = structlog.get_logger()
@@ -67,20 +67,13 @@ class ModelCache:
             except nats.js.errors.NotFoundError:
                 raise ModelError(f"model {digest} is not in the store: deploy it again") from None
             except nats.js.errors.DigestMismatchError:
-                raise ModelError(
-                    f"the stored archive of model {digest} is corrupt: not all of it is what was "
-                    "stored. Deploy the model again"
-                ) from None
+                raise _corrupt(digest) from None
             except (nats.errors.Error, TimeoutError) as error:
                 raise ModelError(
                     f"model {digest} could not be fetched: {error or 'timeout'}"
                 ) from error
-            found = await asyncio.to_thread(model_archive.digest, archive)
-            if found != digest:
-                raise ModelError(
-                    f"the stored archive of model {digest} is corrupt: it has the digest {found}. "
-                    "Deploy the model again"
-                )
+            if await asyncio.to_thread(model_archive.digest, archive) != digest:
+                raise _corrupt(digest)
             unpacked = Path(scratch) / "model"
             try:
                 await asyncio.to_thread(model_archive.unpack, archive, unpacked)
@@ -90,9 +83,12 @@ class ModelCache:
         log.info("model.fetched", digest=digest)
 
     async def _read_object(self, digest: str, path: Path) -> None:
-        store = await streams.models_store(self._link.jetstream)
+        js, name = self._link.jetstream, streams.model_object_name(digest)
+        store = await streams.models_store(js)
+        if not await stored_models.is_intact(js, digest, await store.get_info(name)):
+            raise _corrupt(digest)
         with path.open("wb") as out:
-            await store.get(streams.model_object_name(digest), writeinto=cast(BinaryIO, out))
+            await store.get(name, writeinto=cast(BinaryIO, out))
 
     def prune(self, used: set[str]) -> None:
         """Removes models that no replica uses, but for the few used last."""
@@ -127,3 +123,7 @@ def build_repository(model: Path, repository: Path, name: str) -> None:
     config = model_archive.parse_config((model / "config.pbtxt").read_bytes())
     config.name = name
     (directory / "config.pbtxt").write_text(text_format.MessageToString(config))
+
+
+def _corrupt(digest: str) -> ModelError:
+    return ModelError(f"the stored archive of model {digest} is corrupt. Deploy the model again")

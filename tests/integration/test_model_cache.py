@@ -1,5 +1,6 @@
 """Models fetched from a real nats-server."""
 
+import asyncio
 import hashlib
 import io
 import os
@@ -79,8 +80,20 @@ async def test_an_archive_that_is_not_what_its_name_says_is_refused(
     tmp_path: Path, link: NatsLink, cache: ModelCache
 ) -> None:
     digest = await store(link, packed(tmp_path, "other"), under="sha256:" + 64 * "0")
-    with pytest.raises(ModelError, match="is corrupt: it has the digest"):
+    with pytest.raises(ModelError, match=r"is corrupt\. Deploy the model again"):
         await cache.fetch(digest)
+    assert left(tmp_path) == []
+
+
+async def test_an_archive_that_the_store_has_lost_is_refused_at_once(
+    tmp_path: Path, link: NatsLink, cache: ModelCache
+) -> None:
+    digest = await store(link, packed(tmp_path))
+    bucket = streams.MODELS_BUCKET
+    await link.jetstream.purge_stream(f"OBJ_{bucket}", subject=f"$O.{bucket}.C.>")
+    async with asyncio.timeout(10):
+        with pytest.raises(ModelError, match=r"is corrupt\. Deploy the model again"):
+            await cache.fetch(digest)
     assert left(tmp_path) == []
 
 

@@ -88,12 +88,15 @@ class PythonEnvironments:
                 if not _use(target):
                     say("building the model's Python environment from its requirements.txt")
                     await self._install(target, requirements, lock)
-            await self._prune()
         except OSError as error:
             raise RequirementsError(
                 f"the model's Python environment cannot be built in {self._directory}: "
                 f"{error.strerror or error}"
             ) from error
+        try:
+            await self._prune()
+        except OSError as error:
+            log.warning("environment.not_pruned", error=str(error))
         return target
 
     @contextlib.asynccontextmanager

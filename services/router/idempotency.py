@@ -157,6 +157,8 @@ class KeptReplies:
             if not (call.accepted_duplicate or repeated):
                 # Set again if the request is published again after a reconnection.
                 call.accepted.clear()
+            if not call.accepted.is_set():
+                # Ours, or published again meanwhile.
                 continue
             place = self._place(call)
             try:

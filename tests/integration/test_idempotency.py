@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import structlog
 from nats.aio.msg import Msg
@@ -202,6 +203,35 @@ async def test_a_repeat_through_another_router_survives_the_short_deadline_of_th
         await first
     assert (await repeat).startswith(b"run ")
     await blocking
+
+
+async def test_a_keyed_call_keeps_its_deadline_while_nats_is_frozen(mesh: ForebayUp) -> None:
+    router = mesh.mesh["router"]
+    await serves(router)
+    loop = asyncio.get_running_loop()
+    nats = psutil.Process(mesh.pid("nats"))
+    nats.suspend()
+    try:
+        started_s = loop.time()
+        with pytest.raises(forebay.DeadlineExceededError):
+            await said(router, "wait:0", "frozen", timeout_s=1)
+        assert loop.time() - started_s < 1.25
+    finally:
+        nats.resume()
+    assert (await said(router, "wait:0", "frozen")).startswith(b"run ")
+
+
+async def test_a_call_and_its_repeat_survive_a_restart_of_nats(mesh: ForebayUp) -> None:
+    router = mesh.mesh["router"]
+    await serves(router)
+    first = asyncio.create_task(said(router, "wait:2", "restart", timeout_s=25))
+    await under_way([first])
+    repeat = asyncio.create_task(said(router, "wait:2", "restart", timeout_s=25))
+    await under_way([repeat])
+    mesh.kill("nats")
+    answers = await asyncio.gather(first, repeat)
+    assert answers[0] == answers[1]
+    await serves(router)
 
 
 async def test_a_reply_that_there_is_no_room_to_keep_still_reaches_who_waits(

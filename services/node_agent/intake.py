@@ -296,7 +296,8 @@ class Intake:
         self._tallies.served(ended_s - request.delivered_s)
         if trace is not None:
             trace.reply(LABELS[answer.outcome] if answer.message else None)
-        if ended_s < request.deadline_s:
+        # The reply to an idempotent request is kept for whoever repeats it.
+        if ended_s < request.deadline_s or request.envelope.keep_reply:
             await self._answers.publish(request, answer, ended_s)
         self._settle(request, _ACK)
         self.answered_count += 1

@@ -17,7 +17,8 @@ def prefer_few_thread_hops() -> None:
 def prefer_throughput() -> None:
     """Puts this process under SCHED_BATCH: waking another process does not push it off its core.
 
-    Children, such as Triton, start under the default policy. No privilege is needed.
+    Its children start under the same policy, Triton too: under the default one, each of its
+    threads that wakes would push the agent off its core. No privilege is needed.
     """
-    policy = os.SCHED_BATCH | os.SCHED_RESET_ON_FORK
+    policy = os.SCHED_BATCH
     os.sched_setscheduler(0, policy, os.sched_param(0))

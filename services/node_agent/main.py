@@ -81,7 +81,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
             assignments=_follow_assignments(settings, agent, reporter),
             reports=reporter.run(),
             replicas=agent.watch_tasks(),
-            health=_follow_health(health, link),
+            health=health.follow(lambda: link.connected),
             drain=drain_when_told(),
         )
     finally:
@@ -122,12 +122,6 @@ async def _sample_clock(server_clock: ServerClock, link: NatsLink) -> None:
         await asyncio.sleep(CLOCK_SAMPLE_S)
         if link.connected:
             await server_clock.sample()
-
-
-async def _follow_health(health: Health, link: NatsLink) -> None:
-    while True:
-        await health.set_serving(link.connected)
-        await asyncio.sleep(0.2)
 
 
 def _version() -> str:

@@ -76,7 +76,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
             nats=link.run(drained),
             directory=directory.run(),
             sweep=_sweep(queue),
-            health=_follow_health(health, is_serving),
+            health=health.follow(is_serving),
             drain=drain_when_told(),
         )
     finally:
@@ -106,12 +106,6 @@ async def _sweep(queue: RequestQueue) -> None:
             await queue.sweep()
         except (nats.errors.Error, TimeoutError) as error:
             log.warning("queue.sweep_failed", error=str(error) or type(error).__name__)
-
-
-async def _follow_health(health: Health, is_serving: Callable[[], bool]) -> None:
-    while True:
-        await health.set_serving(is_serving())
-        await asyncio.sleep(0.1)
 
 
 def _version() -> str:

@@ -1,8 +1,13 @@
 """The standard gRPC health service and reflection, for every server of the mesh."""
 
+import asyncio
+from collections.abc import Callable
+
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
+FOLLOW_INTERVAL_S = 0.1
 
 
 class Health:
@@ -26,3 +31,9 @@ class Health:
         status = health_pb2.HealthCheckResponse.ServingStatus
         for name in self._names:
             await self._servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
+
+    async def follow(self, is_serving: Callable[[], bool]) -> None:
+        """Tells everyone who watches whenever `is_serving` changes, for ever."""
+        while True:
+            await self.set_serving(is_serving())
+            await asyncio.sleep(FOLLOW_INTERVAL_S)

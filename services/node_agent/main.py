@@ -2,13 +2,13 @@
 
 import asyncio
 import fcntl
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO
 
 import grpc.aio
 import structlog
 
+import forebay
 from services.node_agent import assignments
 from services.node_agent.agent import Agent
 from services.node_agent.model_cache import ModelCache
@@ -55,7 +55,9 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     )
     ReplicaLogs(link, state_dir, settings.node)
     agent = Agent(around)
-    reporter = Reporter(settings.metrics, settings.node, _version(), clock, agent.report)
+    reporter = Reporter(
+        settings.metrics, settings.node, str(forebay.__version__), clock, agent.report
+    )
     server = grpc.aio.server(options=SERVER_OPTIONS)
     health = Health(server, ["forebay.NodeAgent"])
     address = listen(server, settings.listen)
@@ -122,13 +124,6 @@ async def _sample_clock(server_clock: ServerClock, link: NatsLink) -> None:
         await asyncio.sleep(CLOCK_SAMPLE_S)
         if link.connected:
             await server_clock.sample()
-
-
-def _version() -> str:
-    try:
-        return version("forebay")
-    except PackageNotFoundError:
-        return "source"
 
 
 def main() -> None:

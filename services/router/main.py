@@ -3,12 +3,12 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 
 import grpc.aio
 import nats.errors
 import structlog
 
+import forebay
 from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
@@ -48,7 +48,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     def is_serving() -> bool:
         return link.connected and directory.known and not stopping.is_set()
 
-    open_inference = OpenInferenceServicer(link, directory, _version(), is_serving)
+    open_inference = OpenInferenceServicer(link, directory, str(forebay.__version__), is_serving)
     server = _server(InferServicer(core), open_inference)
     health = Health(server, [ROUTER_SERVICE, SERVICE])
     address = listen(server, settings.listen)
@@ -106,13 +106,6 @@ async def _sweep(queue: RequestQueue) -> None:
             await queue.sweep()
         except (nats.errors.Error, TimeoutError) as error:
             log.warning("queue.sweep_failed", error=str(error) or type(error).__name__)
-
-
-def _version() -> str:
-    try:
-        return version("forebay")
-    except PackageNotFoundError:
-        return "source"
 
 
 def main() -> None:

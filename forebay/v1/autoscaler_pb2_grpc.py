@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AutoscalerServiceStub:
-    """Says what each node must run.
+    """Says what each node must run, and why.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,65 @@ class AutoscalerServiceStub:
                 request_serializer=forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsRequest.SerializeToString,
                 response_deserializer=forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsResponse.FromString,
                 _registered_method=True)
+        self.ListScaleDecisions = channel.unary_unary(
+                '/forebay.v1.AutoscalerService/ListScaleDecisions',
+                request_serializer=forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsResponse.FromString,
+                _registered_method=True)
+        self.GetScaleDecision = channel.unary_unary(
+                '/forebay.v1.AutoscalerService/GetScaleDecision',
+                request_serializer=forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionRequest.SerializeToString,
+                response_deserializer=forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionResponse.FromString,
+                _registered_method=True)
+        self.WatchScaleDecisions = channel.unary_stream(
+                '/forebay.v1.AutoscalerService/WatchScaleDecisions',
+                request_serializer=forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsRequest.SerializeToString,
+                response_deserializer=forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsResponse.FromString,
+                _registered_method=True)
+        self.GetNodeDemand = channel.unary_unary(
+                '/forebay.v1.AutoscalerService/GetNodeDemand',
+                request_serializer=forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandRequest.SerializeToString,
+                response_deserializer=forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandResponse.FromString,
+                _registered_method=True)
 
 
 class AutoscalerServiceServicer:
-    """Says what each node must run.
+    """Says what each node must run, and why.
     """
 
     def WatchAssignments(self, request, context):
         """Streams the full set of replicas a node must run: at once on opening, then
         on every change. Level-triggered: a missed message is repaired by the next.
+        Only the leading autoscaler answers; another one says UNAVAILABLE and who
+        leads.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListScaleDecisions(self, request, context):
+        """Lists scale decisions, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetScaleDecision(self, request, context):
+        """Returns a scale decision, or NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchScaleDecisions(self, request, context):
+        """Streams scale decisions from now on as they are made.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNodeDemand(self, request, context):
+        """Returns what machines are missing and which could go.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +112,26 @@ def add_AutoscalerServiceServicer_to_server(servicer, server):
                     request_deserializer=forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsRequest.FromString,
                     response_serializer=forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsResponse.SerializeToString,
             ),
+            'ListScaleDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListScaleDecisions,
+                    request_deserializer=forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsRequest.FromString,
+                    response_serializer=forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsResponse.SerializeToString,
+            ),
+            'GetScaleDecision': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetScaleDecision,
+                    request_deserializer=forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionRequest.FromString,
+                    response_serializer=forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionResponse.SerializeToString,
+            ),
+            'WatchScaleDecisions': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchScaleDecisions,
+                    request_deserializer=forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsRequest.FromString,
+                    response_serializer=forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsResponse.SerializeToString,
+            ),
+            'GetNodeDemand': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNodeDemand,
+                    request_deserializer=forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandRequest.FromString,
+                    response_serializer=forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'forebay.v1.AutoscalerService', rpc_method_handlers)
@@ -71,7 +141,7 @@ def add_AutoscalerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AutoscalerService:
-    """Says what each node must run.
+    """Says what each node must run, and why.
     """
 
     @staticmethod
@@ -91,6 +161,114 @@ class AutoscalerService:
             '/forebay.v1.AutoscalerService/WatchAssignments',
             forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsRequest.SerializeToString,
             forebay_dot_v1_dot_autoscaler__pb2.WatchAssignmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListScaleDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.v1.AutoscalerService/ListScaleDecisions',
+            forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsRequest.SerializeToString,
+            forebay_dot_v1_dot_autoscaler__pb2.ListScaleDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetScaleDecision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.v1.AutoscalerService/GetScaleDecision',
+            forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionRequest.SerializeToString,
+            forebay_dot_v1_dot_autoscaler__pb2.GetScaleDecisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchScaleDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/forebay.v1.AutoscalerService/WatchScaleDecisions',
+            forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsRequest.SerializeToString,
+            forebay_dot_v1_dot_autoscaler__pb2.WatchScaleDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNodeDemand(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forebay.v1.AutoscalerService/GetNodeDemand',
+            forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandRequest.SerializeToString,
+            forebay_dot_v1_dot_autoscaler__pb2.GetNodeDemandResponse.FromString,
             options,
             channel_credentials,
             insecure,

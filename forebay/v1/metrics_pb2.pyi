@@ -22,7 +22,7 @@ class Snapshot(_message.Message):
     def __init__(self, sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[_node_pb2.Node, _Mapping]]] = ...) -> None: ...
 
 class DeploymentLoad(_message.Message):
-    __slots__ = ("deployment", "queued_count", "ongoing_count", "redelivered_count", "arrivals_per_second", "queue_wait", "service_time", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "age")
+    __slots__ = ("deployment", "queued_count", "ongoing_count", "redelivered_count", "arrivals_per_second", "queue_wait", "service_time", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "age", "oldest_queued_age", "poison_count", "startup_time")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
     ONGOING_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +35,9 @@ class DeploymentLoad(_message.Message):
     DRAINING_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     FAILED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     AGE_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_QUEUED_AGE_FIELD_NUMBER: _ClassVar[int]
+    POISON_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STARTUP_TIME_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     queued_count: int
     ongoing_count: int
@@ -47,19 +50,24 @@ class DeploymentLoad(_message.Message):
     draining_replica_count: int
     failed_replica_count: int
     age: _duration_pb2.Duration
-    def __init__(self, deployment: _Optional[str] = ..., queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., arrivals_per_second: _Optional[float] = ..., queue_wait: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., service_time: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    oldest_queued_age: _duration_pb2.Duration
+    poison_count: int
+    startup_time: _duration_pb2.Duration
+    def __init__(self, deployment: _Optional[str] = ..., queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., arrivals_per_second: _Optional[float] = ..., queue_wait: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., service_time: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., oldest_queued_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., poison_count: _Optional[int] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class LatencyQuantiles(_message.Message):
-    __slots__ = ("p50", "p95", "p99", "count")
+    __slots__ = ("p50", "p95", "p99", "count", "mean")
     P50_FIELD_NUMBER: _ClassVar[int]
     P95_FIELD_NUMBER: _ClassVar[int]
     P99_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    MEAN_FIELD_NUMBER: _ClassVar[int]
     p50: _duration_pb2.Duration
     p95: _duration_pb2.Duration
     p99: _duration_pb2.Duration
     count: int
-    def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p95: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., count: _Optional[int] = ...) -> None: ...
+    mean: _duration_pb2.Duration
+    def __init__(self, p50: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p95: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., p99: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., count: _Optional[int] = ..., mean: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
 
 class GetSnapshotRequest(_message.Message):
     __slots__ = ()

@@ -26,49 +26,57 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66orebay/v1/node.proto\x12\nforebay.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x02\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nslot_count\x18\x02 \x01(\x05\x12\x1d\n\x04gpus\x18\x03 \x03(\x0b\x32\x0f.forebay.v1.Gpu\x12+\n\x08replicas\x18\x04 \x03(\x0b\x32\x19.forebay.v1.ReplicaStatus\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.forebay.v1.Node.State\x12\x34\n\x10last_report_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61pplied_revision\x18\x07 \x01(\x03\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x13\n\x0bgpu_message\x18\t \x01(\t\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x11\n\rSTATE_OFFLINE\x10\x03\"{\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x14\n\x0cproduct_name\x18\x02 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x03 \x01(\x03\x12\x19\n\x11memory_used_bytes\x18\x04 \x01(\x03\x12\x19\n\x11utilization_ratio\x18\x05 \x01(\x01\"\x99\x05\n\rReplicaStatus\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.forebay.v1.ReplicaStatus.State\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x1c\n\x14max_ongoing_requests\x18\x07 \x01(\x05\x12\x15\n\rongoing_count\x18\x08 \x01(\x05\x12\x44\n\x0e\x61ttempt_counts\x18\t \x03(\x0b\x32,.forebay.v1.ReplicaStatus.AttemptCountsEntry\x12\x13\n\x0bstart_count\x18\n \x01(\x05\x12/\n\x0cstartup_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\nqueue_wait\x18\x0c \x01(\x0b\x32\x15.forebay.v1.Histogram\x12+\n\x0cservice_time\x18\r \x01(\x0b\x32\x15.forebay.v1.Histogram\x12\x1d\n\x15resident_memory_bytes\x18\x0e \x01(\x03\x12\x0c\n\x04gpus\x18\x0f \x01(\x01\x1a\x34\n\x12\x41ttemptCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"|\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_STARTING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x11\n\rSTATE_STOPPED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\"<\n\tHistogram\x12\x10\n\x08\x62ounds_s\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x03\x12\r\n\x05sum_s\x18\x03 \x01(\x01\"z\n\rReportRequest\x12\x34\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1c.forebay.v1.NodeRegistrationH\x00\x12(\n\x06report\x18\x02 \x01(\x0b\x32\x16.forebay.v1.NodeReportH\x00\x42\t\n\x07message\"L\n\x10NodeRegistration\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\"\xf7\x01\n\nNodeReport\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x03\x12/\n\x0bsample_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nslot_count\x18\x03 \x01(\x05\x12\x1d\n\x04gpus\x18\x04 \x03(\x0b\x32\x0f.forebay.v1.Gpu\x12+\n\x08replicas\x18\x05 \x03(\x0b\x32\x19.forebay.v1.ReplicaStatus\x12\x18\n\x10\x61pplied_revision\x18\x06 \x01(\x03\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x13\n\x0bgpu_message\x18\x08 \x01(\t\"j\n\x0eReportResponse\x12\x32\n\x0freport_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x1c\x61\x63knowledged_sequence_number\x18\x02 \x01(\x03\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.forebay.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.forebay.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x15ReadReplicaLogRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x03\"P\n\x16ReadReplicaLogResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x19\n\x11next_offset_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x65rror\x18\x03 \x01(\t2\xbb\x02\n\x0bNodeService\x12\x43\n\x06Report\x12\x19.forebay.v1.ReportRequest\x1a\x1a.forebay.v1.ReportResponse(\x01\x30\x01\x12\x42\n\x07GetNode\x12\x1a.forebay.v1.GetNodeRequest\x1a\x1b.forebay.v1.GetNodeResponse\x12H\n\tListNodes\x12\x1c.forebay.v1.ListNodesRequest\x1a\x1d.forebay.v1.ListNodesResponse\x12Y\n\x0eReadReplicaLog\x12!.forebay.v1.ReadReplicaLogRequest\x1a\".forebay.v1.ReadReplicaLogResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15\x66orebay/v1/node.proto\x12\nforebay.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf1\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nslot_count\x18\x02 \x01(\x05\x12\x1d\n\x04gpus\x18\x03 \x03(\x0b\x32\x0f.forebay.v1.Gpu\x12+\n\x08replicas\x18\x04 \x03(\x0b\x32\x19.forebay.v1.ReplicaStatus\x12%\n\x05state\x18\x05 \x01(\x0e\x32\x16.forebay.v1.Node.State\x12\x34\n\x10last_report_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10\x61pplied_revision\x18\x07 \x01(\x03\x12\x15\n\ragent_version\x18\x08 \x01(\t\x12\x13\n\x0bgpu_message\x18\t \x01(\t\x12\x0c\n\x04\x63pus\x18\n \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x0b \x01(\x03\x12,\n\x06\x63ustom\x18\x0c \x03(\x0b\x32\x1c.forebay.v1.Node.CustomEntry\x1a-\n\x0b\x43ustomEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"W\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x12\n\x0eSTATE_DRAINING\x10\x02\x12\x11\n\rSTATE_OFFLINE\x10\x03\"\x8e\x01\n\x03Gpu\x12\x0c\n\x04uuid\x18\x01 \x01(\t\x12\x14\n\x0cproduct_name\x18\x02 \x01(\t\x12\x1a\n\x12memory_total_bytes\x18\x03 \x01(\x03\x12\x19\n\x11memory_used_bytes\x18\x04 \x01(\x03\x12\x19\n\x11utilization_ratio\x18\x05 \x01(\x01\x12\x11\n\tsimulated\x18\x06 \x01(\x08\"\x99\x05\n\rReplicaStatus\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x11\n\tgpu_uuids\x18\x04 \x03(\t\x12.\n\x05state\x18\x05 \x01(\x0e\x32\x1f.forebay.v1.ReplicaStatus.State\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\x1c\n\x14max_ongoing_requests\x18\x07 \x01(\x05\x12\x15\n\rongoing_count\x18\x08 \x01(\x05\x12\x44\n\x0e\x61ttempt_counts\x18\t \x03(\x0b\x32,.forebay.v1.ReplicaStatus.AttemptCountsEntry\x12\x13\n\x0bstart_count\x18\n \x01(\x05\x12/\n\x0cstartup_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12)\n\nqueue_wait\x18\x0c \x01(\x0b\x32\x15.forebay.v1.Histogram\x12+\n\x0cservice_time\x18\r \x01(\x0b\x32\x15.forebay.v1.Histogram\x12\x1d\n\x15resident_memory_bytes\x18\x0e \x01(\x03\x12\x0c\n\x04gpus\x18\x0f \x01(\x01\x1a\x34\n\x12\x41ttemptCountsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"|\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATE_STARTING\x10\x01\x12\x0f\n\x0bSTATE_READY\x10\x02\x12\x12\n\x0eSTATE_DRAINING\x10\x03\x12\x11\n\rSTATE_STOPPED\x10\x04\x12\x10\n\x0cSTATE_FAILED\x10\x05\"<\n\tHistogram\x12\x10\n\x08\x62ounds_s\x18\x01 \x03(\x01\x12\x0e\n\x06\x63ounts\x18\x02 \x03(\x03\x12\r\n\x05sum_s\x18\x03 \x01(\x01\"z\n\rReportRequest\x12\x34\n\x0cregistration\x18\x01 \x01(\x0b\x32\x1c.forebay.v1.NodeRegistrationH\x00\x12(\n\x06report\x18\x02 \x01(\x0b\x32\x16.forebay.v1.NodeReportH\x00\x42\t\n\x07message\"L\n\x10NodeRegistration\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12\x15\n\ragent_version\x18\x03 \x01(\t\"\xfe\x02\n\nNodeReport\x12\x17\n\x0fsequence_number\x18\x01 \x01(\x03\x12/\n\x0bsample_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nslot_count\x18\x03 \x01(\x05\x12\x1d\n\x04gpus\x18\x04 \x03(\x0b\x32\x0f.forebay.v1.Gpu\x12+\n\x08replicas\x18\x05 \x03(\x0b\x32\x19.forebay.v1.ReplicaStatus\x12\x18\n\x10\x61pplied_revision\x18\x06 \x01(\x03\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x13\n\x0bgpu_message\x18\x08 \x01(\t\x12\x0c\n\x04\x63pus\x18\t \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\n \x01(\x03\x12\x32\n\x06\x63ustom\x18\x0b \x03(\x0b\x32\".forebay.v1.NodeReport.CustomEntry\x1a-\n\x0b\x43ustomEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"j\n\x0eReportResponse\x12\x32\n\x0freport_interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12$\n\x1c\x61\x63knowledged_sequence_number\x18\x02 \x01(\x03\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.forebay.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"M\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.forebay.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"e\n\x15ReadReplicaLogRequest\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ntail_lines\x18\x02 \x01(\x05\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x14\n\x0coffset_bytes\x18\x04 \x01(\x03\"P\n\x16ReadReplicaLogResponse\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x19\n\x11next_offset_bytes\x18\x02 \x01(\x03\x12\r\n\x05\x65rror\x18\x03 \x01(\t2\xbb\x02\n\x0bNodeService\x12\x43\n\x06Report\x12\x19.forebay.v1.ReportRequest\x1a\x1a.forebay.v1.ReportResponse(\x01\x30\x01\x12\x42\n\x07GetNode\x12\x1a.forebay.v1.GetNodeRequest\x1a\x1b.forebay.v1.GetNodeResponse\x12H\n\tListNodes\x12\x1c.forebay.v1.ListNodesRequest\x1a\x1d.forebay.v1.ListNodesResponse\x12Y\n\x0eReadReplicaLog\x12!.forebay.v1.ReadReplicaLogRequest\x1a\".forebay.v1.ReadReplicaLogResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forebay.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_NODE_CUSTOMENTRY']._loaded_options = None
+  _globals['_NODE_CUSTOMENTRY']._serialized_options = b'8\001'
   _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._loaded_options = None
   _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._serialized_options = b'8\001'
+  _globals['_NODEREPORT_CUSTOMENTRY']._loaded_options = None
+  _globals['_NODEREPORT_CUSTOMENTRY']._serialized_options = b'8\001'
   _globals['_NODE']._serialized_start=103
-  _globals['_NODE']._serialized_end=471
-  _globals['_NODE_STATE']._serialized_start=384
-  _globals['_NODE_STATE']._serialized_end=471
-  _globals['_GPU']._serialized_start=473
-  _globals['_GPU']._serialized_end=596
-  _globals['_REPLICASTATUS']._serialized_start=599
-  _globals['_REPLICASTATUS']._serialized_end=1264
-  _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._serialized_start=1086
-  _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._serialized_end=1138
-  _globals['_REPLICASTATUS_STATE']._serialized_start=1140
-  _globals['_REPLICASTATUS_STATE']._serialized_end=1264
-  _globals['_HISTOGRAM']._serialized_start=1266
-  _globals['_HISTOGRAM']._serialized_end=1326
-  _globals['_REPORTREQUEST']._serialized_start=1328
-  _globals['_REPORTREQUEST']._serialized_end=1450
-  _globals['_NODEREGISTRATION']._serialized_start=1452
-  _globals['_NODEREGISTRATION']._serialized_end=1528
-  _globals['_NODEREPORT']._serialized_start=1531
-  _globals['_NODEREPORT']._serialized_end=1778
-  _globals['_REPORTRESPONSE']._serialized_start=1780
-  _globals['_REPORTRESPONSE']._serialized_end=1886
-  _globals['_GETNODEREQUEST']._serialized_start=1888
-  _globals['_GETNODEREQUEST']._serialized_end=1918
-  _globals['_GETNODERESPONSE']._serialized_start=1920
-  _globals['_GETNODERESPONSE']._serialized_end=1969
-  _globals['_LISTNODESREQUEST']._serialized_start=1971
-  _globals['_LISTNODESREQUEST']._serialized_end=2028
-  _globals['_LISTNODESRESPONSE']._serialized_start=2030
-  _globals['_LISTNODESRESPONSE']._serialized_end=2107
-  _globals['_READREPLICALOGREQUEST']._serialized_start=2109
-  _globals['_READREPLICALOGREQUEST']._serialized_end=2210
-  _globals['_READREPLICALOGRESPONSE']._serialized_start=2212
-  _globals['_READREPLICALOGRESPONSE']._serialized_end=2292
-  _globals['_NODESERVICE']._serialized_start=2295
-  _globals['_NODESERVICE']._serialized_end=2610
+  _globals['_NODE']._serialized_end=600
+  _globals['_NODE_CUSTOMENTRY']._serialized_start=466
+  _globals['_NODE_CUSTOMENTRY']._serialized_end=511
+  _globals['_NODE_STATE']._serialized_start=513
+  _globals['_NODE_STATE']._serialized_end=600
+  _globals['_GPU']._serialized_start=603
+  _globals['_GPU']._serialized_end=745
+  _globals['_REPLICASTATUS']._serialized_start=748
+  _globals['_REPLICASTATUS']._serialized_end=1413
+  _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._serialized_start=1235
+  _globals['_REPLICASTATUS_ATTEMPTCOUNTSENTRY']._serialized_end=1287
+  _globals['_REPLICASTATUS_STATE']._serialized_start=1289
+  _globals['_REPLICASTATUS_STATE']._serialized_end=1413
+  _globals['_HISTOGRAM']._serialized_start=1415
+  _globals['_HISTOGRAM']._serialized_end=1475
+  _globals['_REPORTREQUEST']._serialized_start=1477
+  _globals['_REPORTREQUEST']._serialized_end=1599
+  _globals['_NODEREGISTRATION']._serialized_start=1601
+  _globals['_NODEREGISTRATION']._serialized_end=1677
+  _globals['_NODEREPORT']._serialized_start=1680
+  _globals['_NODEREPORT']._serialized_end=2062
+  _globals['_NODEREPORT_CUSTOMENTRY']._serialized_start=466
+  _globals['_NODEREPORT_CUSTOMENTRY']._serialized_end=511
+  _globals['_REPORTRESPONSE']._serialized_start=2064
+  _globals['_REPORTRESPONSE']._serialized_end=2170
+  _globals['_GETNODEREQUEST']._serialized_start=2172
+  _globals['_GETNODEREQUEST']._serialized_end=2202
+  _globals['_GETNODERESPONSE']._serialized_start=2204
+  _globals['_GETNODERESPONSE']._serialized_end=2253
+  _globals['_LISTNODESREQUEST']._serialized_start=2255
+  _globals['_LISTNODESREQUEST']._serialized_end=2312
+  _globals['_LISTNODESRESPONSE']._serialized_start=2314
+  _globals['_LISTNODESRESPONSE']._serialized_end=2391
+  _globals['_READREPLICALOGREQUEST']._serialized_start=2393
+  _globals['_READREPLICALOGREQUEST']._serialized_end=2494
+  _globals['_READREPLICALOGRESPONSE']._serialized_start=2496
+  _globals['_READREPLICALOGRESPONSE']._serialized_end=2576
+  _globals['_NODESERVICE']._serialized_start=2579
+  _globals['_NODESERVICE']._serialized_end=2894
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Node(_message.Message):
-    __slots__ = ("name", "slot_count", "gpus", "replicas", "state", "last_report_time", "applied_revision", "agent_version", "gpu_message")
+    __slots__ = ("name", "slot_count", "gpus", "replicas", "state", "last_report_time", "applied_revision", "agent_version", "gpu_message", "cpus", "memory_bytes", "custom")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Node.State]
@@ -23,6 +23,13 @@ class Node(_message.Message):
     STATE_ACTIVE: Node.State
     STATE_DRAINING: Node.State
     STATE_OFFLINE: Node.State
+    class CustomEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
     GPUS_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +39,9 @@ class Node(_message.Message):
     APPLIED_REVISION_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     GPU_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
     name: str
     slot_count: int
     gpus: _containers.RepeatedCompositeFieldContainer[Gpu]
@@ -41,21 +51,26 @@ class Node(_message.Message):
     applied_revision: int
     agent_version: str
     gpu_message: str
-    def __init__(self, name: _Optional[str] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., state: _Optional[_Union[Node.State, str]] = ..., last_report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., gpu_message: _Optional[str] = ...) -> None: ...
+    cpus: float
+    memory_bytes: int
+    custom: _containers.ScalarMap[str, float]
+    def __init__(self, name: _Optional[str] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., state: _Optional[_Union[Node.State, str]] = ..., last_report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Gpu(_message.Message):
-    __slots__ = ("uuid", "product_name", "memory_total_bytes", "memory_used_bytes", "utilization_ratio")
+    __slots__ = ("uuid", "product_name", "memory_total_bytes", "memory_used_bytes", "utilization_ratio", "simulated")
     UUID_FIELD_NUMBER: _ClassVar[int]
     PRODUCT_NAME_FIELD_NUMBER: _ClassVar[int]
     MEMORY_TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
     UTILIZATION_RATIO_FIELD_NUMBER: _ClassVar[int]
+    SIMULATED_FIELD_NUMBER: _ClassVar[int]
     uuid: str
     product_name: str
     memory_total_bytes: int
     memory_used_bytes: int
     utilization_ratio: float
-    def __init__(self, uuid: _Optional[str] = ..., product_name: _Optional[str] = ..., memory_total_bytes: _Optional[int] = ..., memory_used_bytes: _Optional[int] = ..., utilization_ratio: _Optional[float] = ...) -> None: ...
+    simulated: bool
+    def __init__(self, uuid: _Optional[str] = ..., product_name: _Optional[str] = ..., memory_total_bytes: _Optional[int] = ..., memory_used_bytes: _Optional[int] = ..., utilization_ratio: _Optional[float] = ..., simulated: _Optional[bool] = ...) -> None: ...
 
 class ReplicaStatus(_message.Message):
     __slots__ = ("replica_id", "deployment", "generation", "gpu_uuids", "state", "message", "max_ongoing_requests", "ongoing_count", "attempt_counts", "start_count", "startup_time", "queue_wait", "service_time", "resident_memory_bytes", "gpus")
@@ -141,7 +156,14 @@ class NodeRegistration(_message.Message):
     def __init__(self, node: _Optional[str] = ..., instance_id: _Optional[str] = ..., agent_version: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("sequence_number", "sample_time", "slot_count", "gpus", "replicas", "applied_revision", "draining", "gpu_message")
+    __slots__ = ("sequence_number", "sample_time", "slot_count", "gpus", "replicas", "applied_revision", "draining", "gpu_message", "cpus", "memory_bytes", "custom")
+    class CustomEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SEQUENCE_NUMBER_FIELD_NUMBER: _ClassVar[int]
     SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
     SLOT_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -150,6 +172,9 @@ class NodeReport(_message.Message):
     APPLIED_REVISION_FIELD_NUMBER: _ClassVar[int]
     DRAINING_FIELD_NUMBER: _ClassVar[int]
     GPU_MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
     sequence_number: int
     sample_time: _timestamp_pb2.Timestamp
     slot_count: int
@@ -158,7 +183,10 @@ class NodeReport(_message.Message):
     applied_revision: int
     draining: bool
     gpu_message: str
-    def __init__(self, sequence_number: _Optional[int] = ..., sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., applied_revision: _Optional[int] = ..., draining: _Optional[bool] = ..., gpu_message: _Optional[str] = ...) -> None: ...
+    cpus: float
+    memory_bytes: int
+    custom: _containers.ScalarMap[str, float]
+    def __init__(self, sequence_number: _Optional[int] = ..., sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., applied_revision: _Optional[int] = ..., draining: _Optional[bool] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
     __slots__ = ("report_interval", "acknowledged_sequence_number")

@@ -53,3 +53,20 @@ def statistics(deployment: str) -> str:
 def replica_log(node: str) -> str:
     """Where a node's agent answers a ReadReplicaLogRequest."""
     return f"forebay.log.{node}"
+
+
+def wake(deployment: str) -> str:
+    """Where routers say that a request waits for a deployment without a ready replica."""
+    return f"forebay.wake.{deployment}"
+
+
+WAKES = "forebay.wake.*"
+"""All of them."""
+
+DECISIONS = "forebay.decision.*"
+"""Scale decisions as they are kept, by deployment."""
+
+
+def decision(deployment: str) -> str:
+    """Where scale decisions of a deployment are kept."""
+    return f"forebay.decision.{deployment}"

@@ -128,16 +128,23 @@ class ScaleSignals(_message.Message):
     def __init__(self, queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., mean_load: _Optional[float] = ..., mean_held_load: _Optional[float] = ..., service_time_s: _Optional[float] = ..., arrivals_per_second: _Optional[float] = ..., age_s: _Optional[float] = ..., assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., unstartable_replica_count: _Optional[int] = ..., custom_replica_count: _Optional[float] = ..., custom_error: _Optional[str] = ..., queue_wait_p95_s: _Optional[float] = ..., poison_count: _Optional[int] = ...) -> None: ...
 
 class ScaleState(_message.Message):
-    __slots__ = ("target_replica_count", "up_since_s", "down_since_s", "zero_since_s")
+    __slots__ = ("target_replica_count", "watched_since_s", "fewest_wished", "most_wished")
+    class Wish(_message.Message):
+        __slots__ = ("at_s", "replica_count")
+        AT_S_FIELD_NUMBER: _ClassVar[int]
+        REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
+        at_s: float
+        replica_count: int
+        def __init__(self, at_s: _Optional[float] = ..., replica_count: _Optional[int] = ...) -> None: ...
     TARGET_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
-    UP_SINCE_S_FIELD_NUMBER: _ClassVar[int]
-    DOWN_SINCE_S_FIELD_NUMBER: _ClassVar[int]
-    ZERO_SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    WATCHED_SINCE_S_FIELD_NUMBER: _ClassVar[int]
+    FEWEST_WISHED_FIELD_NUMBER: _ClassVar[int]
+    MOST_WISHED_FIELD_NUMBER: _ClassVar[int]
     target_replica_count: int
-    up_since_s: float
-    down_since_s: float
-    zero_since_s: float
-    def __init__(self, target_replica_count: _Optional[int] = ..., up_since_s: _Optional[float] = ..., down_since_s: _Optional[float] = ..., zero_since_s: _Optional[float] = ...) -> None: ...
+    watched_since_s: float
+    fewest_wished: _containers.RepeatedCompositeFieldContainer[ScaleState.Wish]
+    most_wished: _containers.RepeatedCompositeFieldContainer[ScaleState.Wish]
+    def __init__(self, target_replica_count: _Optional[int] = ..., watched_since_s: _Optional[float] = ..., fewest_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ..., most_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ...) -> None: ...
 
 class ScaleStep(_message.Message):
     __slots__ = ("step", "replica_count", "sentence")
@@ -150,7 +157,7 @@ class ScaleStep(_message.Message):
     def __init__(self, step: _Optional[str] = ..., replica_count: _Optional[float] = ..., sentence: _Optional[str] = ...) -> None: ...
 
 class ScaleDecision(_message.Message):
-    __slots__ = ("name", "decide_time", "now_s", "signals", "policy", "max_ongoing_requests", "pinned_replicas", "fixed_replicas", "state", "steps", "rule", "target_before", "target_after", "applied", "reason", "flip", "epoch", "standing_s")
+    __slots__ = ("name", "decide_time", "now_s", "signals", "policy", "max_ongoing_requests", "pinned_replicas", "fixed_replicas", "state", "steps", "rule", "target_before", "target_after", "applied", "reason", "flip", "epoch")
     class Rule(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         RULE_UNSPECIFIED: _ClassVar[ScaleDecision.Rule]
@@ -204,7 +211,6 @@ class ScaleDecision(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     FLIP_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
-    STANDING_S_FIELD_NUMBER: _ClassVar[int]
     name: str
     decide_time: _timestamp_pb2.Timestamp
     now_s: float
@@ -222,5 +228,4 @@ class ScaleDecision(_message.Message):
     reason: str
     flip: str
     epoch: int
-    standing_s: float
-    def __init__(self, name: _Optional[str] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., now_s: _Optional[float] = ..., signals: _Optional[_Union[ScaleSignals, _Mapping]] = ..., policy: _Optional[_Union[ScalingPolicy, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., pinned_replicas: _Optional[int] = ..., fixed_replicas: _Optional[int] = ..., state: _Optional[_Union[ScaleState, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ScaleStep, _Mapping]]] = ..., rule: _Optional[_Union[ScaleDecision.Rule, str]] = ..., target_before: _Optional[int] = ..., target_after: _Optional[int] = ..., applied: _Optional[bool] = ..., reason: _Optional[str] = ..., flip: _Optional[str] = ..., epoch: _Optional[int] = ..., standing_s: _Optional[float] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., decide_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., now_s: _Optional[float] = ..., signals: _Optional[_Union[ScaleSignals, _Mapping]] = ..., policy: _Optional[_Union[ScalingPolicy, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., pinned_replicas: _Optional[int] = ..., fixed_replicas: _Optional[int] = ..., state: _Optional[_Union[ScaleState, _Mapping]] = ..., steps: _Optional[_Iterable[_Union[ScaleStep, _Mapping]]] = ..., rule: _Optional[_Union[ScaleDecision.Rule, str]] = ..., target_before: _Optional[int] = ..., target_after: _Optional[int] = ..., applied: _Optional[bool] = ..., reason: _Optional[str] = ..., flip: _Optional[str] = ..., epoch: _Optional[int] = ...) -> None: ...

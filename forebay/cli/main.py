@@ -3,17 +3,11 @@
 Every command imports what it does when it runs: `--help` and shell completion stay quick.
 """
 
-import asyncio
-import os
-import sys
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from forebay.cli import failure
 from forebay.cli.options import (
     AutoscalerOption,
     MetricsOption,
@@ -22,11 +16,9 @@ from forebay.cli.options import (
     RouterOption,
     StateDirOption,
 )
-from forebay.cli.output import Output, print_json, say
+from forebay.cli.output import Output, print_json
+from forebay.cli.running import failures, run, where_of
 from services.runtime import ports
-
-if TYPE_CHECKING:
-    from forebay.cli.link import Where
 
 _HELP = (
     "Serverless inference on your own machines: a gRPC mesh in front of Triton.\n\n"
@@ -49,7 +41,7 @@ app = typer.Typer(
 
 def main() -> None:
     """Runs the command; ends the process."""
-    with _failures():
+    with failures():
         app()
 
 
@@ -129,7 +121,7 @@ def up(
         ack_wait_s=ack_wait_s,
         log_level=log_level,
     )
-    _run(command.up(options, output))
+    run(command.up(options, output))
 
 
 @app.command()
@@ -150,8 +142,8 @@ def deploy(
     """
     from forebay.cli import deploy as command
 
-    where = _where(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
-    _run(command.run(path, where, wait, timeout_s, output))
+    where = where_of(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
+    run(command.run(path, where, wait, timeout_s, output))
 
 
 @app.command("list")
@@ -163,7 +155,7 @@ def list_deployments(
     """List the deployments."""
     from forebay.cli import show
 
-    _run(show.list_deployments(_where(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(show.list_deployments(where_of(autoscaler=autoscaler, state_dir=state_dir), output))
 
 
 @app.command()
@@ -179,8 +171,8 @@ def status(
     """Show how deployments are: replicas, queue, latency, and why something is not ready."""
     from forebay.cli import show
 
-    where = _where(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
-    _run(show.status(name, where, output))
+    where = where_of(autoscaler=autoscaler, metrics=metrics, state_dir=state_dir)
+    run(show.status(name, where, output))
 
 
 @app.command()
@@ -217,8 +209,8 @@ def infer(
     from forebay.cli import infer as command
 
     options = command.InferOptions(timeout_s, idempotency_key, verbose, output)
-    where = _where(router=router, state_dir=state_dir)
-    _run(command.run(name, files or [], inputs or [], where, options))
+    where = where_of(router=router, state_dir=state_dir)
+    run(command.run(name, files or [], inputs or [], where, options))
 
 
 @app.command()
@@ -231,7 +223,7 @@ def delete(
     """Delete a deployment; its replicas finish what they have."""
     from forebay.cli import show
 
-    _run(show.delete(name, _where(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(show.delete(name, where_of(autoscaler=autoscaler, state_dir=state_dir), output))
 
 
 @app.command()
@@ -243,7 +235,7 @@ def nodes(
     """List the nodes with what they have and run."""
     from forebay.cli import show
 
-    _run(show.nodes(_where(metrics=metrics, state_dir=state_dir), output))
+    run(show.nodes(where_of(metrics=metrics, state_dir=state_dir), output))
 
 
 @app.command()
@@ -263,8 +255,8 @@ def logs(
     """Print what the Tritons of a deployment write."""
     from forebay.cli import logs as command
 
-    where = _where(metrics=metrics, state_dir=state_dir)
-    _run(command.run(name, replica, follow, tail, where, output))
+    where = where_of(metrics=metrics, state_dir=state_dir)
+    run(command.run(name, replica, follow, tail, where, output))
 
 
 @app.command()
@@ -307,7 +299,7 @@ def demo(
     from forebay.cli import demo as command
     from forebay.cli.link import Where
 
-    _run(command.run(use_running, Where(router, autoscaler, metrics, state_dir), output))
+    run(command.run(use_running, Where(router, autoscaler, metrics, state_dir), output))
 
 
 @app.command()
@@ -316,51 +308,6 @@ def schema() -> None:
     from forebay.deployment_file import DeploymentSpec
 
     print_json(DeploymentSpec.model_json_schema())
-
-
-def _where(**given: Any) -> "Where":
-    from forebay.cli.link import Where
-
-    return Where(**given)
-
-
-def _run(command: Coroutine[Any, Any, None]) -> None:
-    # Here, inside the command: the parser would call Ctrl-C a failure.
-    with _failures():
-        asyncio.run(command)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Ends the process with a sentence and an exit code where a traceback would be."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        say("interrupted")
-        sys.exit(failure.INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read our output has had enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(failure.FAILED)
-    except Exception as error:
-        if os.environ.get("FOREBAY_DEBUG"):
-            raise
-        expected = _expected(error)
-        if expected is None:
-            say(
-                f"forebay: unexpected {type(error).__name__}: {error}. Run it again with "
-                "FOREBAY_DEBUG=1 for details to report."
-            )
-            sys.exit(failure.FAILED)
-        say(f"forebay: {expected}")
-        sys.exit(expected.exit_code)
-
-
-def _expected(error: BaseException) -> failure.CliError | None:
-    """The failure in an error, or in the group a task group made of it."""
-    if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(_expected, error.exceptions)), None)
-    return error if isinstance(error, failure.CliError) else None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+"""What one deployment's scaling remembers between two looks. Pure: time is an argument.
+
+The same object runs in the autoscaler and in the simulator.
+"""
+
+from dataclasses import dataclass, replace
+
+from services.autoscaler.scaling.decide import decide
+from services.autoscaler.scaling.load_window import LoadWindow
+from services.autoscaler.scaling.rules import Outcome, Rule, Rules, State
+from services.autoscaler.scaling.signals import Signals
+
+REPEAT_AFTER_S = 60.0
+"""How long a refusal of the same rule is not worth another record."""
+
+_SETTLED = (Rule.POLICY, Rule.FIXED, Rule.MANUAL)
+"""Rules that leave the target as it is because it is right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a deployment.
+
+    Attributes:
+        signals: what was seen, means included.
+        before: what was remembered.
+        outcome: what was decided.
+        noteworthy: whether it belongs into the journal: the target changes, or a change is
+            refused for a new reason.
+    """
+
+    signals: Signals
+    before: State | None
+    outcome: Outcome
+    noteworthy: bool
+
+
+class Scaler:
+    """One deployment's memory."""
+
+    __slots__ = (
+        "_advised",
+        "_idle",
+        "_noted",
+        "_refusing",
+        "_rules",
+        "_service_time_s",
+        "_since_start",
+        "_state",
+        "_window",
+    )
+
+    def __init__(self, rules: Rules, state: State | None, known_before: bool) -> None:
+        """Begins to look.
+
+        Args:
+            rules: what is declared.
+            state: what is known of the target; None if the deployment is new.
+            known_before: whether the deployment was there before this process. Its load until now
+                is not known then, and the window must fill first, so that a restart changes
+                nothing by itself.
+        """
+        self._rules = rules
+        self._state = state
+        self._since_start = known_before
+        self._window = LoadWindow(rules.look_back_s)
+        self._service_time_s: float | None = None
+        self._noted: dict[Rule, float] = {}
+        self._refusing: Rule | None = None
+        self._advised: int | None = None
+        self._idle: Outcome | None = None
+
+    @property
+    def rules(self) -> Rules:
+        """What is declared."""
+        return self._rules
+
+    @property
+    def target(self) -> int | None:
+        """Replicas decided on; None before the first look."""
+        return None if self._state is None else self._state.target
+
+    def declare(self, rules: Rules) -> None:
+        """Takes other rules; what is remembered of the target stays."""
+        if rules == self._rules:
+            return
+        if rules.look_back_s != self._window.length_s:
+            self._window = LoadWindow(rules.look_back_s)
+            self._since_start = True
+        self._rules = rules
+        self._idle = None
+
+    def look(self, now_s: float, signals: Signals) -> Look:
+        """Decides by what is seen now.
+
+        Args:
+            now_s: seconds on a clock that never goes back.
+            signals: what is seen, without means.
+        """
+        if self._idle is not None and _idle(signals):
+            return Look(signals, self._state, self._idle, noteworthy=False)
+        before = self._state
+        signals = self._completed(now_s, signals)
+        outcome = decide(signals, self._rules, before, now_s)
+        self._state = outcome.state
+        self._idle = outcome if _settled_at_zero(outcome, signals) else None
+        return Look(signals, before, outcome, self._noteworthy(now_s, outcome))
+
+    def _completed(self, now_s: float, signals: Signals) -> Signals:
+        """The signals with means over the window, and the service time last known."""
+        held = signals.held_load
+        if signals.service_time_s is not None:
+            self._service_time_s = signals.service_time_s
+        if held is None:
+            # A gap: what came before it says nothing of what comes after.
+            self._window.clear()
+            self._since_start = True
+            return replace(signals, service_time_s=self._service_time_s)
+        if not self._rules.look_back_s:
+            if signals.service_time_s is not None or self._service_time_s is None:
+                return signals
+            return replace(signals, service_time_s=self._service_time_s)
+        self._window.add(now_s, signals.load or 0, held)
+        if self._since_start and not self._window.covers(now_s):
+            return replace(signals, service_time_s=self._service_time_s)
+        self._since_start = False
+        means = self._window.means(now_s)
+        assert means is not None, "a load was just added"
+        return replace(
+            signals,
+            mean_load=round(means[0], 6),
+            mean_held_load=round(means[1], 6),
+            service_time_s=self._service_time_s,
+        )
+
+    def _noteworthy(self, now_s: float, outcome: Outcome) -> bool:
+        if outcome.applied and outcome.target != outcome.before:
+            # Whatever refuses next does so for a new reason.
+            self._noted.clear()
+            self._refusing = None
+            return True
+        if outcome.target != outcome.before:
+            # Advice not taken is repeated only when it changes.
+            news = outcome.target != self._advised
+            self._advised = outcome.target
+            return news
+        if outcome.rule in _SETTLED:
+            self._refusing = None
+            return False
+        if outcome.rule is self._refusing:
+            # A refusal that merely goes on is told once.
+            return False
+        self._refusing = outcome.rule
+        noted_s = self._noted.get(outcome.rule)
+        if noted_s is not None and now_s - noted_s < REPEAT_AFTER_S:
+            return False
+        self._noted[outcome.rule] = now_s
+        return True
+
+
+def _idle(signals: Signals) -> bool:
+    return (
+        not signals.queued
+        and not signals.ongoing
+        and signals.queued is not None
+        and (signals.ongoing is not None and not signals.starting)
+    )
+
+
+def _settled_at_zero(outcome: Outcome, signals: Signals) -> bool:
+    """Whether the next look at a deployment without load and replicas comes out the same."""
+    return (
+        outcome.target == 0
+        and outcome.state.target == 0
+        and outcome.rule is Rule.POLICY
+        and _idle(signals)
+        and not signals.mean_held_load
+        and len(outcome.state.most) == 1
+        and len(outcome.state.fewest) == 1
+    )

@@ -1,0 +1,63 @@
+"""What may be written for names inside a deployment: variables, resources, GPUs, functions. Pure.
+
+The command line checks a deployment file with it, the autoscaler what it is sent.
+"""
+
+import re
+
+MAX_ENVIRONMENT_NAME_CHARACTERS = 128
+MAX_ENVIRONMENT_VALUE_BYTES = 4096
+MAX_ACCELERATOR_TYPE_CHARACTERS = 63
+MAX_FUNCTION_CHARACTERS = 255
+
+# What the node agent sets itself: where Triton and its Python are, and which GPUs a replica has.
+RESERVED_VARIABLES = ("LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "CUDA_VISIBLE_DEVICES", "PYTHONHOME")
+RESERVED_PREFIX = "NVIDIA_"
+
+LEGAL_VARIABLE = (
+    "letters, digits and '_', not starting with a digit, at most "
+    f"{MAX_ENVIRONMENT_NAME_CHARACTERS} characters"
+)
+LEGAL_VALUE = f"text of at most {MAX_ENVIRONMENT_VALUE_BYTES} bytes without NUL"
+LEGAL_RESOURCE = "1 to 63 letters, digits, '_', '.', '/' and '-', starting with a letter or digit"
+LEGAL_ACCELERATOR_TYPE = (
+    "part of a GPU's product name, such as L4 or A100, of at most "
+    f"{MAX_ACCELERATOR_TYPE_CHARACTERS} characters"
+)
+LEGAL_FUNCTION = f"package.module:function, of at most {MAX_FUNCTION_CHARACTERS} characters"
+
+_WORD = r"[A-Za-z_][A-Za-z0-9_]*"
+_VARIABLE = re.compile(_WORD)
+_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
+_ACCELERATOR_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+_FUNCTION = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}")
+
+
+def is_variable(text: str) -> bool:
+    """Whether `text` may name an environment variable."""
+    return len(text) <= MAX_ENVIRONMENT_NAME_CHARACTERS and _VARIABLE.fullmatch(text) is not None
+
+
+def is_reserved(variable: str) -> bool:
+    """Whether the node agent sets a variable itself."""
+    return variable in RESERVED_VARIABLES or variable.startswith(RESERVED_PREFIX)
+
+
+def is_variable_value(text: str) -> bool:
+    """Whether `text` may be the value of an environment variable."""
+    return "\0" not in text and len(text.encode()) <= MAX_ENVIRONMENT_VALUE_BYTES
+
+
+def is_resource(text: str) -> bool:
+    """Whether `text` may name a custom resource."""
+    return _RESOURCE.fullmatch(text) is not None
+
+
+def is_accelerator_type(text: str) -> bool:
+    """Whether `text` may be looked for in the product name of a GPU."""
+    return len(text) <= MAX_ACCELERATOR_TYPE_CHARACTERS and bool(_ACCELERATOR_TYPE.fullmatch(text))
+
+
+def is_function(text: str) -> bool:
+    """Whether `text` may name a Python function, as `package.module:function`."""
+    return len(text) <= MAX_FUNCTION_CHARACTERS and _FUNCTION.fullmatch(text) is not None

@@ -16,7 +16,7 @@ from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet
 from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
 from forebay.v1.metrics_pb2 import Snapshot
 from services.autoscaler import status
-from services.autoscaler.epoch import Epoch
+from services.autoscaler.leadership import Leadership, NotLeadingError
 from services.autoscaler.load import LoadWatch
 from services.autoscaler.plan import Plan, plan, reported
 from services.autoscaler.presence import Absences, Leaving
@@ -42,7 +42,7 @@ class Loop:
         link: NatsLink,
         deployments: KvMirror,
         assignments: KvMirror,
-        epoch: Epoch,
+        leadership: Leadership,
         load: LoadWatch,
         clock: Clock,
         node_grace_s: float,
@@ -50,16 +50,23 @@ class Loop:
         self._link = link
         self._deployments = deployments
         self._assignments = assignments
-        self._epoch = epoch
+        self._leadership = leadership
+        self._term = 0
         self._load = load
         self._clock = clock
+        self._node_grace_s = node_grace_s
         self._absences = Absences(node_grace_s)
         self._leaving = Leaving()
         self._looked_at: dict[str, int] = {}
+        self._based_on: dict[str, int] = {}
 
     async def run(self, changed: asyncio.Event) -> None:
-        """Reconciles whenever `changed` is set, and every TICK_S, for ever."""
-        with self._deployments.changes(changed), self._assignments.changes(changed):
+        """Reconciles whenever `changed` is set, and every TICK_S, for ever; only while it leads."""
+        with (
+            self._deployments.changes(changed),
+            self._assignments.changes(changed),
+            self._leadership.changes(changed),
+        ):
             while True:
                 try:
                     async with asyncio.timeout(TICK_S):
@@ -67,7 +74,7 @@ class Loop:
                 except TimeoutError:
                     log.debug("loop.tick")
                 changed.clear()
-                if not self._link.connected:
+                if not self._link.connected or not self._leadership.leading:
                     continue
                 try:
                     await self.reconcile()
@@ -75,6 +82,8 @@ class Loop:
                     # Someone wrote in between; what they wrote is on its way to us.
                     log.info("loop.lost_a_write")
                     await asyncio.sleep(RETRY_S)
+                except NotLeadingError as error:
+                    log.info("loop.not_leading", error=str(error))
                 except (nats.errors.Error, TimeoutError) as error:
                     log.warning("loop.write_failed", error=str(error) or type(error).__name__)
                     await asyncio.sleep(RETRY_S)
@@ -84,12 +93,17 @@ class Loop:
 
         Raises:
             nats.errors.Error: if something could not be written; the next look tries again.
+            NotLeadingError: if the term in which it looked ended before all was written.
         """
+        epoch = self._leadership.epoch
+        if epoch != self._term:
+            # What was absent in a former term may have been there while others led.
+            self._absences = Absences(self._node_grace_s)
+        self._term = epoch
         specs = self._specs()
-        sets = {
-            node: AssignmentSet.FromString(entry.value)
-            for node, entry in self._assignments.entries(NODE).items()
-        }
+        entries = self._assignments.entries(NODE)
+        self._based_on = {node: entry.revision for node, entry in entries.items()}
+        sets = {node: AssignmentSet.FromString(entry.value) for node, entry in entries.items()}
         snapshot = self._load.fresh()
         if snapshot is None:
             await self._write_unknown(specs)
@@ -114,17 +128,17 @@ class Loop:
             return
         if before is None and not assignments:
             return
-        entry = self._assignments.get(NODE + node)
         revision = (before.revision if before else 0) + 1
-        message = AssignmentSet(
-            assignments=assignments, revision=revision, epoch=self._epoch.number
-        )
+        message = AssignmentSet(assignments=assignments, revision=revision, epoch=self._term)
         kept = {assignment.replica_id for assignment in assignments}
         for old in before.assignments if before else ():
             if old.replica_id not in kept:
                 self._leaving.add_assignment(node, old, revision)
+        self._leadership.fence(self._term)
+        # On what was looked at, not on what is there by now: a former leader's last write may have
+        # come in between.
         await self._assignments.put(
-            NODE + node, message.SerializeToString(), entry.revision if entry else 0
+            NODE + node, message.SerializeToString(), self._based_on.get(node, 0)
         )
         log.info("assignments.written", node=node, revision=revision, replicas=sorted(kept))
 
@@ -137,6 +151,7 @@ class Loop:
             described = status.describe(deployment, step, seen, len(snapshot.nodes))
             await self._write_status(deployment_id, described)
         for deployment_id in self._deployments.entries(STATUS).keys() - specs.keys():
+            self._leadership.fence(self._term)
             await self._deployments.delete(STATUS + deployment_id)
 
     async def _write_unknown(self, specs: Mapping[str, Deployment]) -> None:
@@ -155,6 +170,7 @@ class Loop:
         entry = self._deployments.get(STATUS + deployment_id)
         value = described.SerializeToString(deterministic=True)
         if entry is None or entry.value != value or entry.revision < spec.revision:
+            self._leadership.fence(self._term)
             await self._deployments.put(
                 STATUS + deployment_id,
                 value,

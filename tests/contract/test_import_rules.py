@@ -10,6 +10,7 @@ SHARED = ("wire", "runtime")
 
 # Modules that must say that they are pure, as any other may: `Pure:` or `Pure.` in the docstring.
 PURE = (
+    "services/autoscaler/lease.py",
     "services/autoscaler/placement.py",
     "services/autoscaler/plan.py",
     "services/autoscaler/presence.py",
@@ -21,9 +22,12 @@ PURE = (
     "services/metrics/window.py",
     "services/node_agent/canary.py",
     "services/node_agent/credit.py",
+    "services/node_agent/instance_groups.py",
     "services/node_agent/reconcile.py",
+    "services/node_agent/replica_environment.py",
     "services/node_agent/replica_states.py",
     "services/node_agent/restart_policy.py",
+    "services/node_agent/simulated_gpus.py",
 )
 
 IMPURE = ("asyncio", "grpc", "nats", "time")

@@ -255,10 +255,10 @@ class InferenceCore:
         if status.ready_replica_count == 0:
             return (
                 f"no replica of {call.deployment} became ready in time: "
-                f"0 of {deployment.replicas} are ready"
+                f"0 of {status.target_replica_count} are ready"
                 + (f"; {status.message}" if status.message else "")
             )
         return (
             f"no reply from {call.deployment} in time, with {status.ready_replica_count} of "
-            f"{deployment.replicas} replicas ready: they are busy or the model is slow"
+            f"{status.target_replica_count} replicas ready: they are busy or the model is slow"
         )

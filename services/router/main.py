@@ -21,6 +21,7 @@ from services.router.pending import PendingCalls
 from services.router.queue import RequestQueue
 from services.router.servicers import ROUTER_SERVICE, Handler, InferServicer, RawUnaryHandlers
 from services.router.settings import RouterSettings
+from services.router.wakes import Wakes
 from services.runtime import process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -41,7 +42,8 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     pending = PendingCalls(settings.max_pending_calls, settings.max_pending_bytes)
     counters = RouterCounters()
     directory = DeploymentDirectory(link)
-    queue = RequestQueue(link, router_id, pending, arena, clock, counters)
+    wakes = Wakes(link, directory, clock)
+    queue = RequestQueue(link, router_id, pending, arena, clock, counters, wakes.tell)
     kept = KeptReplies(link, queue, pending)
     core = InferenceCore(link, directory, pending, queue, arena, kept, counters, clock, router_id)
 

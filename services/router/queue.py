@@ -7,6 +7,7 @@ again, because requests are in the memory of nats-server.
 
 import json
 import math
+from collections.abc import Callable
 
 import nats.errors
 import structlog
@@ -49,8 +50,20 @@ class RequestQueue:
         arena: BodyArena,
         clock: Clock,
         counters: RouterCounters,
+        published: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Prepares the queue; it works once the link is connected."""
+        """Prepares the queue; it works once the link is connected.
+
+        Args:
+            link: to NATS.
+            router_id: names the subjects that replies come to.
+            pending: the calls that wait.
+            arena: keeps large bodies.
+            clock: tells the time.
+            counters: counts what happens.
+            published: told the deployment of each request that is published.
+        """
+        self._published = published
         self._link = link
         self._router_id = router_id
         self._pending = pending
@@ -91,6 +104,7 @@ class RequestQueue:
                 headers=f"Nats-Msg-Id: {call.message_id}\r\nNats-TTL: {ttl_s}\r\n".encode(),
             )
             call.publish_count += 1
+            self._published(call.deployment)
         except nats.errors.Error as error:
             self._unaccepted.pop(call.request_id, None)
             raise OutcomeError(

@@ -30,6 +30,11 @@ DEPLOYMENTS_BUCKET = "FOREBAY_DEPLOYMENTS"
 ASSIGNMENTS_BUCKET = "FOREBAY_ASSIGNMENTS"
 MODELS_BUCKET = "FOREBAY_MODELS"
 METADATA_BUCKET = "FOREBAY_METADATA"
+SCALING_BUCKET = "FOREBAY_SCALING"
+DECISIONS = "FOREBAY_DECISIONS"
+
+MAX_DECISIONS_PER_DEPLOYMENT = 500
+DECISION_AGE_S = 7 * 24 * 3600.0
 
 ACK_WAIT_S = 10.0
 """How long a delivery may go without progress before it is delivered again."""
@@ -65,6 +70,23 @@ _KEPT_REPLIES_CONFIG = StreamConfig(
     max_bytes=64 << 20,
     allow_direct=True,
 )
+
+
+_DECISIONS_CONFIG = StreamConfig(
+    name=DECISIONS,
+    subjects=[subjects.DECISIONS],
+    # A journal: the oldest make room.
+    discard=DiscardPolicy.OLD,
+    max_msgs_per_subject=MAX_DECISIONS_PER_DEPLOYMENT,
+    max_age=DECISION_AGE_S,
+    max_bytes=256 << 20,
+    allow_direct=True,
+)
+
+
+async def ensure_decisions(js: JetStreamContext) -> None:
+    """Makes sure of the journal of scale decisions."""
+    await js.add_stream(_DECISIONS_CONFIG)
 
 
 async def ensure_requests(js: JetStreamContext) -> None:
@@ -139,6 +161,11 @@ async def deployments_bucket(js: JetStreamContext) -> KeyValue:
 async def assignments_bucket(js: JetStreamContext) -> KeyValue:
     """Assignments: `node.{node}` → AssignmentSet, `epoch` → the last epoch in decimal."""
     return await _bucket(js, ASSIGNMENTS_BUCKET)
+
+
+async def scaling_bucket(js: JetStreamContext) -> KeyValue:
+    """Targets: `target.{deployment}` → ScaleState."""
+    return await _bucket(js, SCALING_BUCKET)
 
 
 async def metadata_bucket(js: JetStreamContext) -> KeyValue:

@@ -1,0 +1,62 @@
+"""From what metrics says of a deployment to the signals its scaling goes by. Pure."""
+
+from google.protobuf.duration_pb2 import Duration
+
+from forebay.v1.metrics_pb2 import DeploymentLoad, Snapshot
+from services.autoscaler.scaling.signals import Signals
+from services.autoscaler.startups import Starts
+from services.wire.names import DEPLOYMENT_PREFIX
+
+WAKE_HOLD_S = 3.0
+"""How long a wake counts as one waiting request at least: until metrics has seen it too."""
+
+_NO_LOAD = DeploymentLoad()
+
+
+def loads_of(snapshot: Snapshot) -> dict[str, DeploymentLoad]:
+    """The loads of a snapshot by id of the deployment."""
+    return {load.deployment.removeprefix(DEPLOYMENT_PREFIX): load for load in snapshot.deployments}
+
+
+def signals_of(
+    load: DeploymentLoad | None,
+    starts: Starts,
+    assigned: int,
+    woken: bool = False,
+    custom: tuple[float | None, str] = (None, ""),
+) -> Signals:
+    """The signals of one deployment.
+
+    Args:
+        load: what metrics says of it; None if it says nothing.
+        starts: where its replicas are in their start.
+        assigned: how many replicas are assigned.
+        woken: whether a router said a moment ago that a request waits.
+        custom: answer and error of the custom policy.
+    """
+    load = load or _NO_LOAD
+    queued = load.queued_count if load.HasField("queued_count") else None
+    ongoing = load.ongoing_count if load.HasField("ongoing_count") else None
+    if woken:
+        # The word of a router is newer than what metrics polled.
+        queued, ongoing = max(1, queued or 0), ongoing or 0
+    return Signals(
+        queued=queued,
+        ongoing=ongoing,
+        redelivered=load.redelivered_count if load.HasField("redelivered_count") else None,
+        service_time_s=_seconds(load.service_time.mean) if load.service_time.count else None,
+        arrivals_per_s=load.arrivals_per_second if load.HasField("arrivals_per_second") else None,
+        queue_wait_p95_s=_seconds(load.queue_wait.p95) if load.queue_wait.count else None,
+        age_s=_seconds(load.age) if load.HasField("age") else None,
+        poison=load.poison_count or None,
+        assigned=assigned,
+        ready=starts.ready,
+        starting=starts.starting,
+        unstartable=starts.unstartable,
+        custom=custom[0],
+        custom_error=custom[1],
+    )
+
+
+def _seconds(duration: Duration) -> float:
+    return float(duration.seconds) + float(duration.nanos) / 1e9

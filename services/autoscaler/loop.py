@@ -1,4 +1,4 @@
-"""The shell round the plan: wakes on every change, writes what changes, never decides itself.
+"""The shell round targets and plan: wakes on every change, writes what changes, decides nothing.
 
 Without a fresh view of the mesh it changes nothing: an autoscaler that has just started, or whose
 metrics is away, neither moves nor removes a replica.
@@ -12,14 +12,20 @@ import nats.errors
 import nats.js.errors
 import structlog
 
-from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet
-from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
+from forebay.v1.autoscaler_pb2 import AssignmentSet
+from forebay.v1.deployment_pb2 import DeploymentStatus
 from forebay.v1.metrics_pb2 import Snapshot
 from services.autoscaler import status
+from services.autoscaler.assignments import assigned_of, next_assignments
+from services.autoscaler.declarations import Declaration, Declarations
 from services.autoscaler.leadership import Leadership, NotLeadingError
 from services.autoscaler.load import LoadWatch
-from services.autoscaler.plan import Plan, plan, reported
+from services.autoscaler.observe import loads_of
+from services.autoscaler.plan import NodeChange, Plan, plan
 from services.autoscaler.presence import Absences, Leaving
+from services.autoscaler.roster import Roster
+from services.autoscaler.targets import Targets
+from services.autoscaler.view import View, view_of
 from services.runtime.clock import Clock
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
@@ -35,7 +41,7 @@ NODE = "node."
 
 
 class Loop:
-    """Keeps assignments and statuses what they should be."""
+    """Keeps targets, assignments and statuses what they should be."""
 
     def __init__(
         self,
@@ -43,6 +49,7 @@ class Loop:
         deployments: KvMirror,
         assignments: KvMirror,
         leadership: Leadership,
+        targets: Targets,
         load: LoadWatch,
         clock: Clock,
         node_grace_s: float,
@@ -51,14 +58,18 @@ class Loop:
         self._deployments = deployments
         self._assignments = assignments
         self._leadership = leadership
-        self._term = 0
+        self._targets = targets
         self._load = load
         self._clock = clock
         self._node_grace_s = node_grace_s
+        self._term = 0
+        self._turn = 0
         self._absences = Absences(node_grace_s)
         self._leaving = Leaving()
-        self._looked_at: dict[str, int] = {}
+        self._declarations = Declarations()
+        self._roster = Roster()
         self._based_on: dict[str, int] = {}
+        self._view: tuple[Snapshot, View] | None = None
 
     async def run(self, changed: asyncio.Event) -> None:
         """Reconciles whenever `changed` is set, and every TICK_S, for ever; only while it leads."""
@@ -95,108 +106,161 @@ class Loop:
             nats.errors.Error: if something could not be written; the next look tries again.
             NotLeadingError: if the term in which it looked ended before all was written.
         """
+        self._begin_term()
+        self._turn += 1
+        declared = self._declarations.update(self._deployments.entries(SPEC))
+        self._read_assignments()
+        self._targets.declare(declared, self._roster)
+        snapshot = self._load.fresh()
+        if snapshot is None:
+            self._targets.look({}, None, self._roster)
+            await self._write_unknown(declared)
+            return
+        view = self._view_of(snapshot)
+        targets = self._targets.look(loads_of(snapshot), view.replicas, self._roster)
+        # Before anything is assigned by them: whoever leads next goes on from them.
+        await self._targets.keep(self._fence)
+        made = self._plan(declared, targets, view)
+        _log_steps(made)
+        for node, change in made.changes.items():
+            await self._write_node(node, change, declared)
+        await self._write_statuses(declared, made, view)
+        self._targets.startups.forget(self._roster.by_id, declared)
+
+    def _begin_term(self) -> None:
         epoch = self._leadership.epoch
         if epoch != self._term:
             # What was absent in a former term may have been there while others led.
             self._absences = Absences(self._node_grace_s)
+            self._targets.begin_term(epoch)
         self._term = epoch
-        specs = self._specs()
-        entries = self._assignments.entries(NODE)
-        self._based_on = {node: entry.revision for node, entry in entries.items()}
-        sets = {node: AssignmentSet.FromString(entry.value) for node, entry in entries.items()}
-        snapshot = self._load.fresh()
-        if snapshot is None:
-            await self._write_unknown(specs)
-            return
-        gone = self._absences.gone(self._clock.monotonic_s(), snapshot, sets)
-        leaving = self._leaving.current(snapshot)
-        next_plan = plan(specs, sets, snapshot, gone, leaving, _new_id)
-        self._log_steps(next_plan)
-        for node, assignments in next_plan.assignments.items():
-            await self._write_node(node, sets.get(node), assignments)
-        await self._write_statuses(specs, next_plan, snapshot)
 
-    def _specs(self) -> dict[str, Deployment]:
-        entries = self._deployments.entries(SPEC)
-        self._looked_at = {name: entry.revision for name, entry in entries.items()}
-        return {name: Deployment.FromString(entry.value) for name, entry in entries.items()}
+    def _fence(self) -> None:
+        self._leadership.fence(self._term)
+
+    def _read_assignments(self) -> None:
+        """Brings the roster up to date with the sets that changed."""
+        entries = self._assignments.entries(NODE)
+        for node in self._based_on.keys() - entries.keys():
+            del self._based_on[node]
+            self._roster.drop(node)
+        for node, entry in entries.items():
+            if self._based_on.get(node) != entry.revision:
+                self._roster.put(node, assigned_of(node, AssignmentSet.FromString(entry.value)))
+                self._based_on[node] = entry.revision
+
+    def _view_of(self, snapshot: Snapshot) -> View:
+        if self._view is None or self._view[0] is not snapshot:
+            self._view = snapshot, view_of(snapshot)
+        return self._view[1]
+
+    def _plan(
+        self, declared: Mapping[str, Declaration], targets: Mapping[str, int], view: View
+    ) -> Plan:
+        now_s = self._clock.monotonic_s()
+        return plan(
+            {deployment: declaration.spec for deployment, declaration in declared.items()},
+            targets,
+            self._roster,
+            view,
+            _new_id,
+            gone=self._absences.gone(now_s, view, self._roster.nodes),
+            leaving=self._leaving.current(view),
+            protected=self._targets.protected(targets, self._roster, view.replicas),
+            turn=self._turn,
+        )
 
     async def _write_node(
-        self, node: str, before: AssignmentSet | None, assignments: list[Assignment]
+        self, node: str, change: NodeChange, declared: Mapping[str, Declaration]
     ) -> None:
-        if before is not None and list(before.assignments) == assignments:
-            return
-        if before is None and not assignments:
-            return
+        entry = self._assignments.get(NODE + node)
+        before = AssignmentSet.FromString(entry.value) if entry else None
         revision = (before.revision if before else 0) + 1
-        message = AssignmentSet(assignments=assignments, revision=revision, epoch=self._term)
-        kept = {assignment.replica_id for assignment in assignments}
-        for old in before.assignments if before else ():
-            if old.replica_id not in kept:
-                self._leaving.add_assignment(node, old, revision)
-        self._leadership.fence(self._term)
+        protos = {deployment: declared[deployment].deployment for deployment in declared}
+        message = AssignmentSet(
+            assignments=next_assignments(before, change, protos),
+            revision=revision,
+            epoch=self._term,
+        )
+        for replica_id in change.remove:
+            going = self._roster.by_id[replica_id]
+            self._leaving.add(replica_id, going.deployment, going.share, revision)
+        self._fence()
         # On what was looked at, not on what is there by now: a former leader's last write may have
         # come in between.
         await self._assignments.put(
             NODE + node, message.SerializeToString(), self._based_on.get(node, 0)
         )
-        log.info("assignments.written", node=node, revision=revision, replicas=sorted(kept))
+        log.info(
+            "assignments.written",
+            node=node,
+            revision=revision,
+            replicas=[assignment.replica_id for assignment in message.assignments],
+        )
 
     async def _write_statuses(
-        self, specs: Mapping[str, Deployment], next_plan: Plan, snapshot: Snapshot
+        self, declared: Mapping[str, Declaration], made: Plan, view: View
     ) -> None:
-        seen = reported(snapshot)
-        for deployment_id, deployment in specs.items():
-            step = next_plan.steps[deployment_id]
-            described = status.describe(deployment, step, seen, len(snapshot.nodes))
-            await self._write_status(deployment_id, described)
-        for deployment_id in self._deployments.entries(STATUS).keys() - specs.keys():
-            self._leadership.fence(self._term)
-            await self._deployments.delete(STATUS + deployment_id)
+        for deployment, declaration in declared.items():
+            described = status.describe(
+                declaration.spec,
+                made.steps[deployment],
+                view,
+                self._targets.reason(deployment),
+                self._targets.startups.startup_s(deployment),
+            )
+            await self._write_status(deployment, declaration.revision, described)
+        for deployment in self._deployments.entries(STATUS).keys() - declared.keys():
+            self._fence()
+            await self._deployments.delete(STATUS + deployment)
 
-    async def _write_unknown(self, specs: Mapping[str, Deployment]) -> None:
-        for deployment_id in specs:
-            entry = self._deployments.get(STATUS + deployment_id)
+    async def _write_unknown(self, declared: Mapping[str, Declaration]) -> None:
+        for deployment, declaration in declared.items():
+            entry = self._deployments.get(STATUS + deployment)
             described = DeploymentStatus.FromString(entry.value if entry else b"")
             described.message = status.LOAD_UNKNOWN
-            await self._write_status(deployment_id, described)
+            described.decision_reason = self._targets.reason(deployment)
+            await self._write_status(deployment, declaration.revision, described)
 
-    async def _write_status(self, deployment_id: str, described: DeploymentStatus) -> None:
+    async def _write_status(
+        self, deployment: str, looked_at: int, described: DeploymentStatus
+    ) -> None:
         """Writes a status that differs, or that is older than what it speaks of."""
-        spec = self._deployments.get(SPEC + deployment_id)
-        if spec is None or spec.revision != self._looked_at.get(deployment_id):
+        spec = self._deployments.get(SPEC + deployment)
+        if spec is None or spec.revision != looked_at:
             # Declared anew while we looked: the next look is already due.
             return
-        entry = self._deployments.get(STATUS + deployment_id)
+        entry = self._deployments.get(STATUS + deployment)
         value = described.SerializeToString(deterministic=True)
         if entry is None or entry.value != value or entry.revision < spec.revision:
-            self._leadership.fence(self._term)
+            self._fence()
             await self._deployments.put(
-                STATUS + deployment_id,
+                STATUS + deployment,
                 value,
                 entry.revision if entry else 0,
-                given=(SPEC + deployment_id, spec.revision),
+                given=(SPEC + deployment, spec.revision),
             )
 
-    def _log_steps(self, next_plan: Plan) -> None:
-        for deployment_id, step in next_plan.steps.items():
-            for replica, reason in step.remove:
-                log.info(
-                    "replica.removed",
-                    deployment=deployment_id,
-                    replica=replica.replica_id,
-                    node=replica.node,
-                    reason=reason,
-                )
-            for replica in step.create:
-                log.info(
-                    "replica.placed",
-                    deployment=deployment_id,
-                    replica=replica.replica_id,
-                    node=replica.node,
-                    gpus=list(replica.share.gpu_uuids),
-                    generation=replica.generation,
-                )
+
+def _log_steps(made: Plan) -> None:
+    for deployment, step in made.steps.items():
+        for replica, reason in step.remove:
+            log.info(
+                "replica.removed",
+                deployment=deployment,
+                replica=replica.replica_id,
+                node=replica.node,
+                reason=reason,
+            )
+        for replica in step.create:
+            log.info(
+                "replica.placed",
+                deployment=deployment,
+                replica=replica.replica_id,
+                node=replica.node,
+                gpus=list(replica.share.gpu_uuids),
+                generation=replica.generation,
+            )
 
 
 def _new_id(deployment_id: str) -> str:

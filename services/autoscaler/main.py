@@ -5,16 +5,20 @@ import asyncio
 import grpc.aio
 
 from forebay.v1 import autoscaler_pb2_grpc, deployment_pb2_grpc, model_pb2_grpc
-from services.autoscaler.assignment_service import AssignmentService
+from forebay.v1.autoscaler_pb2 import NodeDemand
+from services.autoscaler.autoscaler_service import AutoscalerService
 from services.autoscaler.consumers import Consumers
 from services.autoscaler.deployment_service import DeploymentService
 from services.autoscaler.deployments import Deployments
+from services.autoscaler.journal import Journal
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.load import LoadWatch
 from services.autoscaler.loop import Loop
 from services.autoscaler.model_service import ModelService
 from services.autoscaler.model_store import ModelStore
 from services.autoscaler.settings import AutoscalerSettings
+from services.autoscaler.targets import Targets
+from services.autoscaler.waking import Waking
 from services.runtime import process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -46,9 +50,15 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     link.on_connected(consumers.ensure_all)
     changed = asyncio.Event()
     load = LoadWatch(settings.metrics, clock, changed)
-    loop = Loop(link, deployments, assignments, leadership, load, clock, settings.node_grace_s)
+    journal = Journal(link)
+    kept_targets = KvMirror(link, streams.scaling_bucket)
+    targets = Targets(kept_targets, journal, clock)
+    waking = Waking(link, leadership, targets, changed)
+    loop = Loop(
+        link, deployments, assignments, leadership, targets, load, clock, settings.node_grace_s
+    )
     models = ModelStore(link, settings.spool_dir)
-    watches = AssignmentService(assignments, leadership)
+    watches = AutoscalerService(assignments, leadership, journal, NodeDemand)
 
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(
         DeploymentService(Deployments(deployments, models, consumers, clock)), server
@@ -64,10 +74,13 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
             nats=link.run(stopping),
             deployments=deployments.run(),
             assignments=assignments.run(),
+            kept_targets=kept_targets.run(),
             leadership=leadership.run(),
             consumers=consumers.run(),
             load=load.run(),
             loop=loop.run(changed),
+            journal=journal.run(),
+            waking=waking.run(),
             # A standby serves too: health says who can answer, the lease who leads.
             health=health.follow(lambda: link.connected),
         )

@@ -99,10 +99,8 @@ class Agent:
             node=f"nodes/{self.node}", instance_id=str(id(self)), agent_version="test"
         )
         await call.write(ReportRequest(registration=registration))
-        while True:
+        while not call.done():
             await call.write(ReportRequest(report=self._state()))
-            if await call.read() is grpc.aio.EOF:
-                return
             await asyncio.sleep(REPORT_INTERVAL_S)
 
     def _state(self) -> NodeReport:

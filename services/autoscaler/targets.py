@@ -1,0 +1,254 @@
+"""How many replicas every deployment should have: looks, keeps targets, journals decisions.
+
+`scaling` decides. A target is kept before anything is assigned by it, so that whoever leads next
+goes on from it: a restart or a failover changes nothing by itself.
+"""
+
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from forebay.v1.metrics_pb2 import DeploymentLoad
+from forebay.v1.scaling_pb2 import ScaleState
+from services.autoscaler.declarations import Declaration
+from services.autoscaler.journal import Journal
+from services.autoscaler.observe import WAKE_HOLD_S, signals_of
+from services.autoscaler.roster import Assigned, Roster
+from services.autoscaler.scaling.record import decision_of
+from services.autoscaler.scaling.rules import State
+from services.autoscaler.scaling.scaler import Look, Scaler
+from services.autoscaler.startups import Starts, Startups
+from services.autoscaler.view import ReplicaView
+from services.runtime.clock import Clock
+from services.wire.kv_mirror import KvMirror
+
+log = structlog.get_logger()
+
+TARGET = "target."
+
+_NO_STARTS = Starts()
+
+
+class CustomAnswers:
+    """Stands for custom policies where there are none: nobody answers."""
+
+    def answer(self, deployment: str) -> tuple[float | None, str]:
+        """The last answer, and why there is none."""
+        return None, "custom policies are not run here"
+
+    def ask(self, deployment: str, function: str, look: Look) -> None:
+        """Has a function asked; its answer counts from the next look on."""
+
+
+class Targets:
+    """The scalers of all deployments."""
+
+    def __init__(
+        self, kept: KvMirror, journal: Journal, clock: Clock, custom: CustomAnswers | None = None
+    ) -> None:
+        """Knows nothing until a term begins.
+
+        Args:
+            kept: the bucket of targets.
+            journal: takes the decisions.
+            clock: tells the time.
+            custom: runs custom policies.
+        """
+        self._kept = kept
+        self._journal = journal
+        self._clock = clock
+        self._custom = custom or CustomAnswers()
+        self._scalers: dict[str, Scaler] = {}
+        self._declared: Mapping[str, Declaration] = {}
+        self._reasons: dict[str, str] = {}
+        self._woken_s: dict[str, float] = {}
+        self._unkept: set[str] = set()
+        self._epoch = 0
+        self._first_look = True
+        self.startups = Startups()
+
+    def begin_term(self, epoch: int) -> None:
+        """Forgets what was remembered: others may have led in between."""
+        self._epoch = epoch
+        self._scalers.clear()
+        self._woken_s.clear()
+        self._unkept.clear()
+        self._first_look = True
+
+    def reason(self, deployment: str) -> str:
+        """Why the target is what it is, as of the last decision worth a record."""
+        return self._reasons.get(deployment, "")
+
+    def declare(self, declared: Mapping[str, Declaration], roster: Roster) -> None:
+        """Takes what is declared now."""
+        for gone in self._scalers.keys() - declared.keys():
+            del self._scalers[gone]
+            self._reasons.pop(gone, None)
+            self._woken_s.pop(gone, None)
+            self._unkept.discard(gone)
+        for deployment, declaration in declared.items():
+            scaler = self._scalers.get(deployment)
+            if scaler is None:
+                state = self._kept_state(deployment, len(roster.of(deployment)))
+                self._scalers[deployment] = Scaler(declaration.rules, state, self._first_look)
+            elif scaler.rules is not declaration.rules:
+                scaler.declare(declaration.rules)
+        self._declared = declared
+        self._first_look = False
+
+    def look(
+        self,
+        loads: Mapping[str, DeploymentLoad],
+        seen: Mapping[str, ReplicaView] | None,
+        roster: Roster,
+    ) -> dict[str, int]:
+        """Decides for every deployment.
+
+        Args:
+            loads: what metrics says, by id; empty if it does not answer.
+            seen: replicas on nodes that report; None if metrics does not answer.
+            roster: what is assigned.
+
+        Returns:
+            Targets by id.
+        """
+        now_s = self._clock.monotonic_s()
+        assigned = roster.by_deployment
+        targets: dict[str, int] = {}
+        for deployment, scaler in self._scalers.items():
+            own = assigned.get(deployment)
+            targets[deployment] = self._look_at(
+                now_s, deployment, scaler, loads.get(deployment), own, seen
+            )
+        return targets
+
+    def wake(self, deployment: str, queued: int, ongoing: int) -> int | None:
+        """Decides at once: a router says that a request waits for a replica.
+
+        Args:
+            deployment: its id.
+            queued: requests stored and not delivered, as asked of the consumer just now.
+            ongoing: requests delivered and not settled.
+
+        Returns:
+            The target; None if the deployment is not known here.
+        """
+        scaler = self._scalers.get(deployment)
+        if scaler is None:
+            return None
+        now_s = self._clock.monotonic_s()
+        self._woken_s[deployment] = now_s
+        if scaler.target:
+            return scaler.target
+        load = DeploymentLoad(queued_count=max(1, queued), ongoing_count=ongoing)
+        load.redelivered_count = 0
+        return self._look_at(now_s, deployment, scaler, load, None, {})
+
+    def protected(
+        self, targets: Mapping[str, int], roster: Roster, seen: Mapping[str, ReplicaView]
+    ) -> frozenset[str]:
+        """Ids of replicas that must have their chance before they may be taken away."""
+        now_s = self._clock.monotonic_s()
+        return frozenset(
+            replica_id
+            for deployment, own in roster.by_deployment.items()
+            if len(own) > targets.get(deployment, 0)
+            for replica_id in own
+            if self.startups.has_its_chance(now_s, deployment, replica_id, seen.get(replica_id))
+        )
+
+    async def keep(self, fence: Callable[[], None]) -> None:
+        """Writes the targets that changed.
+
+        Args:
+            fence: called before each write; raises if this process does not lead any more.
+
+        Raises:
+            nats.errors.Error: if NATS cannot be reached, or someone else wrote; they are written
+                the next time.
+        """
+        for deployment in sorted(self._unkept):
+            scaler = self._scalers[deployment]
+            if scaler.target is not None:
+                entry = self._kept.get(TARGET + deployment)
+                value = ScaleState(target_replica_count=scaler.target).SerializeToString()
+                if entry is None or entry.value != value:
+                    fence()
+                    revision = entry.revision if entry else 0
+                    await self._kept.put(TARGET + deployment, value, revision)
+            self._unkept.discard(deployment)
+        for gone in self._kept.entries(TARGET).keys() - self._declared.keys():
+            fence()
+            await self._kept.delete(TARGET + gone)
+
+    def _look_at(
+        self,
+        now_s: float,
+        deployment: str,
+        scaler: Scaler,
+        load: DeploymentLoad | None,
+        own: Mapping[str, Assigned] | None,
+        seen: Mapping[str, ReplicaView] | None,
+    ) -> int:
+        starts = _NO_STARTS
+        custom: tuple[float | None, str] = (None, "")
+        if own and seen is not None:
+            starts = self.startups.look(now_s, deployment, own, seen)
+        rules = scaler.rules
+        if rules.custom:
+            custom = self._custom.answer(deployment)
+        woken = self._is_woken(now_s, deployment)
+        signals = signals_of(load, starts, len(own or ()), woken, custom)
+        look = scaler.look(now_s, signals)
+        if rules.custom:
+            self._custom.ask(deployment, rules.custom, look)
+        if look.noteworthy:
+            self._note(now_s, deployment, scaler, look)
+        target = look.outcome.state.target
+        if look.before is None or look.before.target != target:
+            self._unkept.add(deployment)
+        return target
+
+    def _is_woken(self, now_s: float, deployment: str) -> bool:
+        woken_s = self._woken_s.get(deployment)
+        if woken_s is None:
+            return False
+        if now_s - woken_s <= WAKE_HOLD_S:
+            return True
+        del self._woken_s[deployment]
+        return False
+
+    def _note(self, now_s: float, deployment: str, scaler: Scaler, look: Look) -> None:
+        declaration = self._declared[deployment].deployment
+        outcome = look.outcome
+        decision = decision_of(
+            deployment,
+            0,
+            look.signals,
+            declaration.scaling if declaration.HasField("scaling") else None,
+            declaration.max_ongoing_requests,
+            scaler.rules,
+            look.before,
+            outcome,
+            now_s,
+            self._clock.wall_s(),
+            self._epoch,
+        )
+        self._journal.append(deployment, decision)
+        self._reasons[deployment] = outcome.reason
+        log.info(
+            "scale.decided",
+            deployment=deployment,
+            before=outcome.before,
+            target=outcome.target,
+            rule=outcome.rule.name.lower(),
+            applied=outcome.applied,
+            reason=outcome.reason,
+        )
+
+    def _kept_state(self, deployment: str, assigned: int) -> State | None:
+        """The target as it is kept; what is assigned if none is; None for a new deployment."""
+        entry = self._kept.get(TARGET + deployment)
+        if entry is not None:
+            return State(ScaleState.FromString(entry.value).target_replica_count)
+        return State(assigned) if assigned else None

@@ -3,67 +3,36 @@
 Relative paths in it are relative to the file.
 """  # noqa: E501
 
-import difflib
 import re
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from forebay.v1.deployment_pb2 import Canary, Deployment, ReplicaResources
+from forebay.deployment_errors import LEGAL, explain
+from forebay.deployment_yaml import DeploymentFileError, Problem, read
+from forebay.renamed_keys import renamed
+from forebay.resources_file import (
+    MAX_ENVIRONMENT,
+    Resources,
+    environment_problems,
+    resource_problems,
+)
+from forebay.scaling_file import STRICT, ScalingSpec, duration, problems_of
+from forebay.v1.deployment_pb2 import Canary, Deployment
 from services.wire.names import InvalidNameError, check_id, deployment_name
+
+__all__ = ["DeploymentFile", "DeploymentFileError", "DeploymentSpec", "Parsed", "load", "parse"]
 
 FILE_NAMES = ("deployment.yaml", "deployment.yml")
 
-_STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-_LEGAL = {
-    "name": "1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending with '-'",
-    "model": "path of a Triton model directory, relative to this file",
-    "replicas": "a whole number from 0 to 1000",
-    "resources": "a mapping with gpus and gpu_memory_bytes",
-    "resources.gpus": "0, a fraction of one GPU such as 0.5, or a whole number up to 64",
-    "resources.gpu_memory_bytes": "a whole number of bytes, 0 or more",
-    "max_ongoing_requests": "a whole number from 1 to 1024",
-    "request_timeout_s": "seconds from 0.001 to 86400",
-    "max_queued_requests": "a whole number from 1 to 1000000",
-    "canary": "zeros or off",
-}
-
-
-class DeploymentFileError(Exception):
-    """The file is wrong; the text says where, and what is legal."""
-
-
-class Resources(BaseModel):
-    """What one replica needs of its node."""
-
-    model_config = _STRICT
-
-    gpus: float = Field(
-        default=0.0,
-        ge=0,
-        le=64,
-        description="GPUs: a whole number, or a fraction of one. 0 runs on a CPU slot.",
-    )
-    gpu_memory_bytes: int = Field(
-        default=0, ge=0, description="GPU memory the model needs; 0 means not declared."
-    )
-
-    @field_validator("gpus")
-    @classmethod
-    def _whole_or_fraction(cls, value: float) -> float:
-        if value > 1 and value != int(value):
-            raise ValueError("neither a whole number nor a fraction of one GPU")
-        return value
-
 
 class DeploymentSpec(BaseModel):
-    """A model served under a name, with the resources of one replica."""
+    """A model served under a name, with the resources of one replica and a scaling policy."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: str = Field(
         description="Name clients call: 1 to 63 of a-z, 0-9 and '-', starting with a letter and "
@@ -73,9 +42,26 @@ class DeploymentSpec(BaseModel):
         min_length=1,
         description="Triton model directory (config.pbtxt and versions), relative to this file.",
     )
-    replicas: int = Field(default=1, ge=0, le=1000, description="How many replicas run.")
+    replicas: int = Field(
+        default=1, ge=0, le=1000, description="How many replicas run. Not together with scaling."
+    )
+    scaling: ScalingSpec | None = Field(
+        default=None, description="How the number of replicas follows the load."
+    )
     resources: Resources = Field(
-        default=Resources(), description="What one replica needs of its node."
+        default=Resources(),
+        description="What one replica needs of its node: GPUs, CPUs, memory and what else it has.",
+    )
+    placement: Literal["compact", "spread"] = Field(
+        default="compact",
+        description="Where replicas go: on the fullest GPU and node that fit, so that nodes become "
+        "idle, or on the node with the fewest replicas of the deployment.",
+    )
+    environment: dict[str, str] = Field(
+        default={},
+        max_length=MAX_ENVIRONMENT,
+        description="Environment variables of every replica's Triton. Thread counts such as "
+        "OMP_NUM_THREADS follow resources.cpus unless they are set here.",
     )
     max_ongoing_requests: int = Field(
         default=8, ge=1, le=1024, description="Requests one replica works on at once."
@@ -107,20 +93,38 @@ class DeploymentSpec(BaseModel):
             raise ValueError("not a name") from None
 
     def to_proto(self, model_digest: str) -> Deployment:
-        """The deployment as the autoscaler takes it."""
+        """The deployment as the autoscaler takes it, with defaults filled in."""
+        spread = self.placement == "spread"
         deployment = Deployment(
             name=deployment_name(self.name),
             model_digest=model_digest,
-            replicas=self.replicas,
-            resources=ReplicaResources(
-                gpus=self.resources.gpus, gpu_memory_bytes=self.resources.gpu_memory_bytes
-            ),
+            replicas=self.replicas if self.scaling is None else 0,
+            resources=self.resources.to_proto(),
             max_ongoing_requests=self.max_ongoing_requests,
             max_queued_requests=self.max_queued_requests,
+            request_timeout=duration(self.request_timeout_s),
             canary=Canary(mode=Canary.MODE_OFF if self.canary == "off" else Canary.MODE_ZEROS),
+            placement=Deployment.PLACEMENT_SPREAD if spread else Deployment.PLACEMENT_COMPACT,
+            environment=self.environment,
         )
-        deployment.request_timeout.FromMilliseconds(round(self.request_timeout_s * 1000))
+        if self.scaling is not None:
+            deployment.scaling.CopyFrom(self.scaling.to_proto(self.max_ongoing_requests))
         return deployment
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a text declares.
+
+    Attributes:
+        spec: the deployment.
+        lines: the line of each key by its dotted path.
+        notes: a sentence, with its line, on each key that is called otherwise here.
+    """
+
+    spec: DeploymentSpec
+    lines: dict[str, int]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +135,13 @@ class DeploymentFile:
         path: the file.
         spec: what it declares.
         model_directory: the Triton model directory it names.
+        notes: a sentence, with its line, on each key that is called otherwise here.
     """
 
     path: Path
     spec: DeploymentSpec
     model_directory: Path
+    notes: tuple[str, ...] = ()
 
 
 def load(path: Path) -> DeploymentFile:
@@ -149,19 +155,20 @@ def load(path: Path) -> DeploymentFile:
     """
     if path.is_dir():
         path = _in_directory(path)
-    spec, lines = parse(_read(path), str(path))
-    directory = path.parent / spec.model
+    parsed = parse(_read(path), str(path))
+    model = parsed.spec.model
+    directory = path.parent / model
     if not (directory / "config.pbtxt").is_file():
         reason = "has no config.pbtxt" if directory.is_dir() else "is not there"
         raise DeploymentFileError(
-            f"{path}:{lines.get('model', 1)}: model = {spec.model!r}: {directory} {reason}; legal "
-            f"is a {_LEGAL['model'].removesuffix(', relative to this file')} with config.pbtxt"
+            f"{path}:{parsed.lines.get('model', 1)}: model = {model!r}: {directory} {reason}; "
+            f"legal is a {LEGAL['model'].removesuffix(', relative to this file')} with config.pbtxt"
         )
-    return DeploymentFile(path, spec, directory)
+    return DeploymentFile(path, parsed.spec, directory, parsed.notes)
 
 
-def parse(text: str, source: str) -> tuple[DeploymentSpec, dict[str, int]]:
-    """The deployment a text declares, and the line of each key by its dotted path.
+def parse(text: str, source: str) -> Parsed:
+    """The deployment a text declares.
 
     Args:
         text: YAML.
@@ -170,35 +177,54 @@ def parse(text: str, source: str) -> tuple[DeploymentSpec, dict[str, int]]:
     Raises:
         DeploymentFileError: if the text is not legal.
     """
+    found = read(text, source, list(DeploymentSpec.model_fields))
+    names = renamed(found.values)
+    wrong = [found.told(problem) for problem in names.problems]
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        if not isinstance(node, yaml.MappingNode):
-            raise DeploymentFileError(
-                f"{source}:1: a deployment file is a mapping of keys to values; legal keys are "
-                f"{', '.join(DeploymentSpec.model_fields)}"
-            )
-        lines = _lines(node, source)
-        values = yaml.load(text, Loader=_Loader)  # noqa: S506, a SafeLoader
-    except yaml.YAMLError as error:
-        raise DeploymentFileError(_explain_yaml(error, source)) from error
-    try:
-        return DeploymentSpec.model_validate(values), lines
+        spec = DeploymentSpec.model_validate(names.values)
     except ValidationError as error:
-        raise DeploymentFileError(_explain(error, source, lines)) from error
+        wrong += explain(error, DeploymentSpec, found, names)
+    else:
+        wrong += [
+            found.told(replace(problem, key=names.in_file(problem.key)), names.called(problem.key))
+            for problem in _problems(spec)
+        ]
+    if wrong:
+        raise DeploymentFileError("\n".join(wrong))
+    return Parsed(spec, found.lines, tuple(found.told(note) for note in names.notes))
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which on, off, yes and no are words, as in YAML 1.2."""
+def _problems(spec: DeploymentSpec) -> Iterator[Problem]:
+    """What is wrong between keys that are each legal."""
+    nulls = list(_nulls(spec))
+    if nulls:
+        for key in nulls:
+            yield Problem(key, f"is empty; legal is {LEGAL[re.sub(r'[.][0-9]+', '', key)]}")
+        return
+    yield from resource_problems(spec.resources)
+    yield from environment_problems(spec.environment)
+    if spec.scaling is None:
+        return
+    if "replicas" in spec.model_fields_set:
+        yield Problem(
+            "replicas",
+            f"= {spec.replicas} and scaling cannot both be there; drop replicas and let scaling "
+            "decide (min_replicas, max_replicas), or drop scaling for a fixed number",
+        )
+    yield from problems_of(spec.scaling)
 
-    yaml_implicit_resolvers = {  # noqa: RUF012, declared by the base class
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+def _nulls(model: BaseModel, prefix: str = "") -> Iterator[str]:
+    """Keys that are there without a value: leaving them out is how to get the default."""
+    for key in model.model_fields_set:
+        value = getattr(model, key)
+        if value is None:
+            yield f"{prefix}{key}"
+        elif isinstance(value, BaseModel):
+            yield from _nulls(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _nulls(item, f"{prefix}{key}.{index}.")
 
 
 def _in_directory(directory: Path) -> Path:
@@ -215,56 +241,3 @@ def _read(path: Path) -> str:
         raise DeploymentFileError(f"{path} is not text in UTF-8: {error.reason}") from error
     except OSError as error:
         raise DeploymentFileError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _lines(node: yaml.MappingNode, source: str, prefix: str = "") -> dict[str, int]:
-    found: dict[str, int] = {}
-    for key, value in node.value:
-        name = f"{prefix}{key.value if isinstance(key, yaml.ScalarNode) else '?'}"
-        line = key.start_mark.line + 1
-        if name in found:
-            raise DeploymentFileError(
-                f"{source}:{line}: {name} is here twice; it is also on line {found[name]}"
-            )
-        found[name] = line
-        if isinstance(value, yaml.MappingNode):
-            found |= _lines(value, source, f"{name}.")
-    return found
-
-
-def _explain_yaml(error: yaml.YAMLError, source: str) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        context = f" ({error.context})" if error.context else ""
-        return f"{source}:{mark.line + 1}:{mark.column + 1}: {error.problem}{context}"
-    return f"{source}: {' '.join(str(error).split())}"
-
-
-def _explain(error: ValidationError, source: str, lines: dict[str, int]) -> str:
-    return "\n".join(
-        _explain_one(".".join(str(part) for part in problem["loc"]), problem, source, lines)
-        for problem in error.errors(include_url=False)
-    )
-
-
-def _explain_one(key: str, problem: Any, source: str, lines: dict[str, int]) -> str:
-    parent, _, last = key.rpartition(".")
-    where = f"{source}:{lines.get(key) or lines.get(parent, 1)}"
-    if problem["type"] == "missing":
-        return f"{where}: {key} is missing; legal is {_LEGAL[key]}"
-    if problem["type"] == "extra_forbidden":
-        model = Resources if parent == "resources" else DeploymentSpec
-        close = difflib.get_close_matches(last, model.model_fields, n=1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        return (
-            f"{where}: unknown key {key} = {_shown(problem['input'])}; {hint}"
-            f"legal keys are {', '.join(model.model_fields)}"
-        )
-    return (
-        f"{where}: {key} = {_shown(problem['input'])}; legal is {_LEGAL.get(key, problem['msg'])}"
-    )
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

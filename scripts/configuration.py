@@ -21,6 +21,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from forebay.deployment_errors import LEGAL
 from forebay.deployment_file import DeploymentSpec
 from services.runtime.config import ServiceSettings
 
@@ -106,10 +107,10 @@ def settings_reference() -> str:
 def deployment_reference() -> str:
     """The generated part of docs/models.md."""
     rows = "\n".join(
-        f"| `{s.name}` | {s.type} | {_code(s.default)} | {s.legal} | {s.description} |"
+        f"| `{s.name}` | {_unset(s.default)} | {LEGAL[s.name]} | {s.description} |"
         for s in _keys(DeploymentSpec)
     )
-    return f"\n| key | type | default | legal | meaning |\n|---|---|---|---|---|\n{rows}\n"
+    return f"\n| key | default | legal | meaning |\n|---|---|---|---|\n{rows}\n"
 
 
 DOCUMENTS: dict[Path, Callable[[], str]] = {
@@ -132,11 +133,19 @@ def config_file(service: str) -> Path:
 
 def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[Setting]:
     for name, field in model.model_fields.items():
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
+        inner = _model(field.annotation)
+        if inner is not None:
             yield from _keys(inner, f"{prefix}{name}.")
         else:
             yield _setting(prefix + name, field)
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The model that a key is, or may be if it is there at all."""
+    kinds = [kind for kind in get_args(annotation) or (annotation,) if kind is not type(None)]
+    if len(kinds) == 1 and isinstance(kinds[0], type) and issubclass(kinds[0], BaseModel):
+        return kinds[0]
+    return None
 
 
 def _setting(name: str, field: FieldInfo) -> Setting:
@@ -151,6 +160,11 @@ def _setting(name: str, field: FieldInfo) -> Setting:
 
 def _comment(text: str) -> list[str]:
     return [f"# {line}" for line in wrap(text, WIDTH)]
+
+
+def _unset(default: str) -> str:
+    """A default of a deployment file, where null is what a key that is left out may stand for."""
+    return "unset" if default == "null" else _code(default)
 
 
 def _code(text: str) -> str:

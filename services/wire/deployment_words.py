@@ -19,7 +19,7 @@ LEGAL_VARIABLE = (
     f"{MAX_ENVIRONMENT_NAME_CHARACTERS} characters"
 )
 LEGAL_VALUE = f"text of at most {MAX_ENVIRONMENT_VALUE_BYTES} bytes without NUL"
-LEGAL_RESOURCE = "1 to 63 letters, digits, '_', '.', '/' and '-', starting with a letter or digit"
+LEGAL_RESOURCE = "1 to 63 of a-z, 0-9, '_' and '-', starting with a letter"
 LEGAL_ACCELERATOR_TYPE = (
     "part of a GPU's product name, such as L4 or A100, of at most "
     f"{MAX_ACCELERATOR_TYPE_CHARACTERS} characters"
@@ -28,7 +28,7 @@ LEGAL_FUNCTION = f"package.module:function, of at most {MAX_FUNCTION_CHARACTERS}
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _VARIABLE = re.compile(_WORD)
-_RESOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_./-]{0,62}")
+_RESOURCE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ACCELERATOR_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
 _FUNCTION = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}")
 
@@ -49,7 +49,7 @@ def is_variable_value(text: str) -> bool:
 
 
 def is_resource(text: str) -> bool:
-    """Whether `text` may name a custom resource."""
+    """Whether `text` may name a custom resource, of a deployment or of a node."""
     return _RESOURCE.fullmatch(text) is not None
 
 

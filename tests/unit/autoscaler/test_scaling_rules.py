@@ -98,7 +98,7 @@ def test_what_is_declared_is_declared_the_same_again() -> None:
     once = rules.declared(
         deployment(
             **scaling({"request_latency": {"desired_latency": seconds(0.5)}}, max_replicas=3),
-            resources={"gpus": 0.5, "cpus": 0.29, "custom": {"license/a": 2}},
+            resources={"gpus": 0.5, "cpus": 0.29, "custom": {"license_a": 2}},
             environment={"OMP_NUM_THREADS": "4"},
         )
     )

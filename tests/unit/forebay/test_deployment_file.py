@@ -23,18 +23,18 @@ def error_of(text: str) -> str:
 
 
 def test_only_name_and_model_are_needed() -> None:
-    spec, _ = parse("name: a\nmodel: m\n", "d.yaml")
+    spec = parse("name: a\nmodel: m\n", "d.yaml").spec
     assert spec == DeploymentSpec(name="a", model="m")
     assert (spec.replicas, spec.max_ongoing_requests, spec.max_queued_requests) == (1, 8, 1000)
     assert (spec.request_timeout_s, spec.canary, spec.resources.gpus) == (60.0, "zeros", 0.0)
 
 
 def test_off_is_a_word_and_not_false() -> None:
-    assert parse(LEGAL, "d.yaml")[0].canary == "off"
+    assert parse(LEGAL, "d.yaml").spec.canary == "off"
 
 
 def test_what_is_declared_reaches_the_autoscaler() -> None:
-    proto = parse(LEGAL, "d.yaml")[0].to_proto("sha256:00")
+    proto = parse(LEGAL, "d.yaml").spec.to_proto("sha256:00")
     assert proto.name == "deployments/file-type"
     assert proto.model_digest == "sha256:00"
     assert proto.resources.gpus == 0.5

@@ -130,30 +130,30 @@ class Leadership:
 
         To be called after `run` has ended and nothing is written any more.
         """
-        if not isinstance(self._lease, lease.Leading):
-            return
-        epoch = self._lease.epoch
         self._lease = lease.Standby()
         self._announce()
         try:
             async with asyncio.timeout(RELEASE_TIMEOUT_S):
-                await self._write_released(epoch)
+                await self._write_released()
         except (nats.errors.Error, TimeoutError) as error:
             # Standbys wait for it to run out, as after a crash.
-            log.warning("leadership.not_released", epoch=epoch, error=_text(error))
+            log.warning("leadership.not_released", holder=self.holder, error=_text(error))
 
-    async def _write_released(self, epoch: int) -> None:
+    async def _write_released(self) -> None:
         for _ in range(RELEASE_ATTEMPTS):
             entry = self._entry()
             if entry.holder != self.holder:
                 return
+            released = Kept(epoch=entry.epoch, renewal=entry.renewal + 1)
             try:
-                await self._write(Kept(epoch=epoch, renewal=entry.renewal + 1), entry.revision)
+                await self._write(released, entry.revision)
             except nats.js.errors.KeyWrongLastSequenceError:
                 # A renewal that was cancelled has been written after all.
                 await self._assignments.reload()
                 continue
-            log.info("leadership.released", epoch=epoch, holder=self.holder, reason="it stops")
+            log.info(
+                "leadership.released", epoch=entry.epoch, holder=self.holder, reason="it stops"
+            )
             return
 
     async def _compete(self) -> None:

@@ -1,56 +1,38 @@
 """Where a replica goes: filter, score, pick. Pure.
 
-A replica without GPUs takes a slot of its node. One with a fraction of a GPU shares one GPU and
-never straddles two; one with whole GPUs has them to itself, all on one node. Compact: the fullest
-GPU that fits, then the fullest node, so that whole nodes become idle and can be released. Every
+Compact: the fullest GPU that fits, then the fullest node, so that whole nodes become idle and can
+be released. Spread: the node with the fewest replicas of the deployment, then the emptiest. Every
 refusal of a node has its sentence.
+
+Each node is looked at once for each demand and again only when something on it changed: the first
+placement of a demand over 1,000 nodes costs some milliseconds, every further one a tenth of one.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 
-# Sums of fractions such as 0.1 miss their exact value by some 1e-16.
-_ROUNDING = 1e-9
+from services.autoscaler.capacity import (
+    ROUNDING,
+    Capacity,
+    Demand,
+    Load,
+    Node,
+    is_accelerator,
+)
 
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """What one replica needs."""
-
-    gpus: float = 0.0
-    gpu_memory_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """One GPU of a node."""
-
-    uuid: str
-    memory_total_bytes: int = 0
-    memory_used_bytes: int = 0
+MAX_NODES_NAMED = 5
+MAX_REASONS = 4
+# Looks that are kept: beyond it a demand is looked at anew, which costs time only.
+MAX_SURVEYS = 256
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A node that may be a candidate.
+class Strategy(Enum):
+    """Which of the nodes that fit."""
 
-    Attributes:
-        closed: why nothing may be placed on it; empty if something may.
-    """
-
-    name: str
-    slots: int
-    gpus: tuple[Gpu, ...] = ()
-    closed: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What a replica holds of a node, running or about to."""
-
-    node: str
-    gpu_uuids: tuple[str, ...]
-    demand: Demand
+    COMPACT = "compact"
+    SPREAD = "spread"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,94 +51,249 @@ class Refusal:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    place: Place
-    gpu_fullness: float
-    node_fullness: float
+# Fullness of the GPU, of the node, name of the node, the place: compared in this order.
+_Candidate = tuple[float, float, str, Place]
 
 
 def place(
-    demand: Demand, nodes: Iterable[Node], shares: Iterable[Share]
+    demand: Demand,
+    capacity: Capacity,
+    strategy: Strategy = Strategy.COMPACT,
+    own_counts: Mapping[str, int] | None = None,
 ) -> Place | tuple[Refusal, ...]:
-    """A place for one more replica, or each node's reason not to take it.
+    """A place for one more replica, or each node's reason not to take it, by node.
 
     Args:
         demand: what the replica needs.
-        nodes: all nodes.
-        shares: all that is held, by replicas that are still leaving too.
+        capacity: what there is; it is not changed, taking the place is the caller's.
+        strategy: which of the nodes that fit.
+        own_counts: replicas of the same deployment by node, for SPREAD.
     """
-    held: dict[str, list[Share]] = {}
-    for share in shares:
-        held.setdefault(share.node, []).append(share)
-    candidates: list[_Candidate] = []
-    refusals: list[Refusal] = []
-    for node in nodes:
-        found = _consider(demand, node, held.get(node.name, []))
-        if isinstance(found, str):
-            refusals.append(Refusal(node.name, found))
-        else:
-            candidates.append(found)
+    found = pick(demand, capacity, strategy, own_counts)
+    if found is not None:
+        return found
+    refusals = _survey(demand, capacity, strategy).refusals
+    return tuple(Refusal(node, refusals[node]) for node in sorted(refusals))
+
+
+def pick(
+    demand: Demand,
+    capacity: Capacity,
+    strategy: Strategy = Strategy.COMPACT,
+    own_counts: Mapping[str, int] | None = None,
+) -> Place | None:
+    """As `place`, without the reasons."""
+    candidates = _survey(demand, capacity, strategy).candidates
     if not candidates:
-        return tuple(sorted(refusals, key=lambda refusal: refusal.node))
-    fullest_first = sorted(
-        candidates, key=lambda c: (-c.gpu_fullness, -c.node_fullness, c.place.node)
-    )
-    return fullest_first[0].place
+        return None
+    if strategy is Strategy.COMPACT:
+        # Fullness is negated in the candidates: the least is the fullest.
+        return min(candidates.values())[3]
+    own = own_counts or {}
+    return min(candidates.values(), key=lambda c: (own.get(c[2], 0), c[1], c[0], c[2]))[3]
 
 
-def _consider(demand: Demand, node: Node, shares: list[Share]) -> _Candidate | str:
-    if node.closed:
-        return node.closed
-    if demand.gpus == 0:
-        return _consider_slots(node, shares)
+def explain(demand: Demand, capacity: Capacity, strategy: Strategy = Strategy.COMPACT) -> str:
+    """Why no node takes a replica, in one sentence however many nodes there are."""
+    survey = _survey(demand, capacity, strategy)
+    if survey.summary is None:
+        survey.summary = summarise(survey.refusals)
+    return survey.summary
+
+
+def summarise(refusals: Mapping[str, str]) -> str:
+    """Reasons by node as one sentence: each node if they are few, otherwise counted by reason."""
+    if len(refusals) <= MAX_NODES_NAMED:
+        return ", ".join(f"{node}: {refusals[node]}" for node in sorted(refusals))
+    counts = sorted(Counter(refusals.values()).items(), key=lambda item: (-item[1], item[0]))
+    said = [f"{_nodes(count)}: {reason}" for reason, count in counts[:MAX_REASONS]]
+    rest = sum(count for _, count in counts[MAX_REASONS:])
+    return "; ".join([*said, f"{_nodes(rest)} for other reasons"] if rest else said)
+
+
+def never_fits(demand: Demand, nodes: Iterable[Node]) -> str:
+    """Why no node that is known could take a replica even if it were empty; empty if one could.
+
+    Says nothing while no node is known.
+    """
+    known = list(nodes)
+    empty = [Load(_vacated(node)) for node in known]
+    if not empty or any(not isinstance(_consider(demand, load, False), str) for load in empty):
+        return ""
+    return _short_of(demand, known) or "no node that is known has all that it needs at once"
+
+
+class _Survey:
+    """What each node says to a demand, kept up to date by what changed."""
+
+    __slots__ = ("_demand", "_looked", "_spread", "candidates", "refusals", "summary")
+
+    def __init__(self, demand: Demand, strategy: Strategy, capacity: Capacity) -> None:
+        self._demand = demand
+        self._spread = strategy is Strategy.SPREAD
+        self._looked = len(capacity.changed)
+        self.candidates: dict[str, _Candidate] = {}
+        self.refusals: dict[str, str] = {}
+        self.summary: str | None = None
+        for load in capacity.loads.values():
+            self._look(load)
+
+    def refresh(self, capacity: Capacity) -> None:
+        if self._looked == len(capacity.changed):
+            return
+        for name in set(capacity.changed[self._looked :]):
+            self._look(capacity.loads[name])
+        self._looked = len(capacity.changed)
+        self.summary = None
+
+    def _look(self, load: Load) -> None:
+        name = load.node.name
+        found = _consider(self._demand, load, self._spread)
+        if isinstance(found, str):
+            self.refusals[name] = found
+            self.candidates.pop(name, None)
+        else:
+            self.candidates[name] = found
+            self.refusals.pop(name, None)
+
+
+def _survey(demand: Demand, capacity: Capacity, strategy: Strategy) -> _Survey:
+    key = (demand, strategy)
+    survey = capacity.surveys.get(key)
+    if survey is None:
+        if len(capacity.surveys) >= MAX_SURVEYS:
+            capacity.surveys.pop(next(iter(capacity.surveys)))
+        survey = capacity.surveys[key] = _Survey(demand, strategy, capacity)
+    else:
+        survey.refresh(capacity)
+    found: _Survey = survey
+    return found
+
+
+def _consider(demand: Demand, load: Load, spread: bool) -> _Candidate | str:
+    node = load.node
+    if load.closed:
+        return load.closed
+    if demand.cpus or demand.memory_bytes or demand.custom:
+        refusal = _refuse_declared(demand, load)
+        if refusal:
+            return refusal
+    fullness = round(load.fullness, 6)
+    if demand.gpus:
+        return _consider_gpus(demand, load, fullness, spread)
+    if load.slots_used >= node.slots:
+        return "it has no CPU slots" if node.slots == 0 else f"all {node.slots} slots are taken"
+    return (0.0, fullness if spread else -fullness, node.name, Place(node.name))
+
+
+def _refuse_declared(demand: Demand, load: Load) -> str:
+    """Why what is declared of a node's CPUs, memory and custom resources does not fit."""
+    node = load.node
+    if demand.cpus:
+        if not node.cpus:
+            return "it does not say how many CPUs it has"
+        if load.cpus_used + demand.cpus > node.cpus + ROUNDING:
+            free = max(0.0, node.cpus - load.cpus_used)
+            return f"{free:g} of its {node.cpus:g} CPUs are free, {demand.cpus:g} are needed"
+    if demand.memory_bytes:
+        if not node.memory_bytes:
+            return "it does not say how much memory it has"
+        free_bytes = node.memory_bytes - load.memory_used_bytes
+        if demand.memory_bytes > free_bytes:
+            return (
+                f"{_gib(free_bytes)} of its memory are free, {_gib(demand.memory_bytes)} are needed"
+            )
+    has = dict(node.custom)
+    for name, amount in demand.custom:
+        if name not in has:
+            return f"it has no {name}"
+        free = max(0.0, has[name] - load.custom_used.get(name, 0.0))
+        if amount > free + ROUNDING:
+            return f"{free:g} of its {has[name]:g} {name} are free, {amount:g} are needed"
+    return ""
+
+
+def _consider_gpus(demand: Demand, load: Load, fullness: float, spread: bool) -> _Candidate | str:
+    node, used = load.node, load.gpus_used
     if not node.gpus:
         return "it has no GPU"
-    return _consider_gpus(demand, node, shares)
-
-
-def _consider_slots(node: Node, shares: list[Share]) -> _Candidate | str:
-    used = sum(1 for share in shares if share.demand.gpus == 0)
-    if used >= node.slots:
-        return "it has no CPU slots" if node.slots == 0 else f"all {node.slots} slots are taken"
-    return _Candidate(Place(node.name), 0.0, used / node.slots)
-
-
-def _consider_gpus(demand: Demand, node: Node, shares: list[Share]) -> _Candidate | str:
-    wanted = max(1, round(demand.gpus))
-    fraction = min(demand.gpus, 1.0)
-    used = {gpu.uuid: _used(gpu.uuid, shares) for gpu in node.gpus}
-    roomy = [gpu for gpu in node.gpus if used[gpu.uuid] + fraction <= 1 + _ROUNDING]
+    kind = demand.accelerator_type
+    qualified = [
+        i for i, gpu in enumerate(node.gpus) if not kind or is_accelerator(kind, gpu.product_name)
+    ]
+    if not qualified:
+        return f"it has no {kind}"
+    wanted, fraction = demand.gpu_count, min(demand.gpus, 1.0)
+    most = 1.0 - fraction + ROUNDING
+    roomy = [i for i in qualified if used[i] <= most]
     if len(roomy) < wanted:
         if fraction < 1:
             return f"no GPU has {demand.gpus:g} of itself free"
-        return f"{len(roomy)} of its {len(node.gpus)} GPUs are free, {wanted} are needed"
+        return f"{len(roomy)} of its {len(qualified)} GPUs are free, {wanted} are needed"
     need_bytes = demand.gpu_memory_bytes // wanted
-    fitting = [gpu for gpu in roomy if not need_bytes or need_bytes <= _free_bytes(gpu, shares)]
-    if len(fitting) < wanted:
-        most_bytes = max(_free_bytes(gpu, shares) for gpu in roomy)
-        free, needed = _gib(most_bytes), _gib(need_bytes)
-        return f"its GPUs have at most {free} of memory free, {needed} are needed"
-    chosen = sorted(fitting, key=lambda gpu: (-used[gpu.uuid], gpu.uuid))[:wanted]
-    return _Candidate(
-        Place(node.name, tuple(gpu.uuid for gpu in chosen)),
-        used[chosen[0].uuid],
-        sum(used.values()) / len(node.gpus),
+    if need_bytes:
+        fitting = [i for i in roomy if need_bytes <= load.gpu_free_bytes(i)]
+        if len(fitting) < wanted:
+            free, needed = _gib(max(map(load.gpu_free_bytes, roomy))), _gib(need_bytes)
+            return f"its GPUs have at most {free} of memory free, {needed} are needed"
+        roomy = fitting
+    sign = 1 if spread else -1
+    if len(roomy) > 1:
+        roomy.sort(key=lambda i: (sign * used[i], node.gpus[i].uuid))
+    uuids = tuple(node.gpus[i].uuid for i in roomy[:wanted])
+    gpu_fullness = round(used[roomy[0]], 6)
+    return (sign * gpu_fullness, sign * fullness, node.name, Place(node.name, uuids))
+
+
+def _vacated(node: Node) -> Node:
+    """A node as it would be with nothing on it and nothing against it."""
+    gpus = tuple(
+        type(gpu)(gpu.uuid, gpu.memory_total_bytes, 0, gpu.product_name) for gpu in node.gpus
     )
+    return Node(node.name, node.slots, gpus, "", node.cpus, node.memory_bytes, node.custom)
 
 
-def _used(uuid: str, shares: list[Share]) -> float:
-    return sum(min(share.demand.gpus, 1.0) for share in shares if uuid in share.gpu_uuids)
+def _short_of(demand: Demand, nodes: list[Node]) -> str:
+    """The first resource of which no node has enough; empty if it is none alone."""
+    kind = demand.accelerator_type
+    if demand.gpus:
+        fitting = [
+            [g for g in node.gpus if not kind or is_accelerator(kind, g.product_name)]
+            for node in nodes
+        ]
+        largest = max(len(gpus) for gpus in fitting)
+        what = f"{kind} GPU" if kind else "GPU"
+        if largest < demand.gpu_count:
+            if not largest:
+                return f"it needs {_counted(demand.gpu_count, what)}, no node has one"
+            needed = _counted(demand.gpu_count, what)
+            return f"it needs {needed}, the largest node has {largest}"
+        need_bytes = demand.gpu_memory_bytes // demand.gpu_count
+        most_bytes = max(gpu.memory_total_bytes for gpus in fitting for gpu in gpus)
+        if need_bytes > most_bytes:
+            return f"it needs {_gib(need_bytes)} on a {what}, the largest has {_gib(most_bytes)}"
+    elif not any(node.slots for node in nodes):
+        return "it needs a CPU slot, no node has one"
+    most_cpus = max(node.cpus for node in nodes)
+    if demand.cpus > most_cpus + ROUNDING:
+        return f"it needs {demand.cpus:g} CPUs, the largest node has {most_cpus:g}"
+    most_bytes = max(node.memory_bytes for node in nodes)
+    if demand.memory_bytes > most_bytes:
+        needed = _gib(demand.memory_bytes)
+        return f"it needs {needed} of memory, the largest node has {_gib(most_bytes)}"
+    for name, amount in demand.custom:
+        most = max(dict(node.custom).get(name, 0.0) for node in nodes)
+        if amount > most + ROUNDING:
+            return f"it needs {amount:g} {name}, the largest node has {most:g}"
+    return ""
 
 
-def _free_bytes(gpu: Gpu, shares: list[Share]) -> int:
-    declared = sum(
-        share.demand.gpu_memory_bytes // len(share.gpu_uuids)
-        for share in shares
-        if gpu.uuid in share.gpu_uuids
-    )
-    # A replica still loading is not measured yet; one that takes more than it declared is.
-    return gpu.memory_total_bytes - max(declared, gpu.memory_used_bytes)
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count:,} nodes"
 
 
 def _gib(size_bytes: int) -> str:

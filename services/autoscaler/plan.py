@@ -1,32 +1,42 @@
-"""From what is declared, assigned and reported to what each node must run next. Pure.
+"""From what is declared, decided, assigned and seen to what each node must run next. Pure.
 
-The deployments are stepped one after the other, by name; each sees what those before it now hold.
+Deployments that have what they want cost a glance. What is missing is placed one replica at a time,
+for the deployment that has the least of what it wants first, so that one that asks for a thousand
+does not keep another from its first; at most so many in one look, the rest in the next.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
 
-from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet
-from forebay.v1.deployment_pb2 import Deployment
-from forebay.v1.metrics_pb2 import Snapshot
-from forebay.v1.node_pb2 import Node as NodeMessage
-from forebay.v1.node_pb2 import ReplicaStatus
 from services.autoscaler import rollout
-from services.autoscaler.placement import Demand, Gpu, Node, Share
-from services.autoscaler.rollout import Replica, State, Wanted
-from services.wire import names
+from services.autoscaler.capacity import Capacity, Demand, Share
+from services.autoscaler.placement import Strategy, explain, never_fits, pick
+from services.autoscaler.rollout import Draft, Replica, Spec, Step
+from services.autoscaler.roster import Assigned, Roster
+from services.autoscaler.view import State, View
 
-_CLOSED = {
-    NodeMessage.STATE_DRAINING: "it is draining",
-    NodeMessage.STATE_OFFLINE: "it does not report",
-}
-_STATES = {
-    ReplicaStatus.STATE_STARTING: State.STARTING,
-    ReplicaStatus.STATE_READY: State.READY,
-    ReplicaStatus.STATE_DRAINING: State.DRAINING,
-    ReplicaStatus.STATE_STOPPED: State.STOPPED,
-    ReplicaStatus.STATE_FAILED: State.FAILED,
-}
+MAX_PLACEMENTS = 2000
+# Each demand that differs looks at every node: 100 of them over 1,000 nodes are some 0.2 s.
+MAX_DEMANDS = 100
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(slots=True)
+class NodeChange:
+    """What changes on one node.
+
+    Attributes:
+        create: replicas that are new, each with the id of its deployment.
+        remove: ids of replicas that go.
+        retimed: whether a replica that stays has another request timeout.
+    """
+
+    create: list[tuple[str, Replica]] = field(default_factory=list)
+    remove: set[str] = field(default_factory=set)
+    retimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,163 +44,253 @@ class Plan:
     """What should be next.
 
     Attributes:
-        assignments: by node, for every node that has or had any.
         steps: by deployment, those included that were deleted and still have replicas.
+        changes: by node, of nodes on which anything changes.
+        capacity: what will be held once that is done; what goes holds its share still.
+        settled: nothing is going on: nothing comes, goes, moves, starts or lacks a place.
     """
 
-    assignments: Mapping[str, list[Assignment]]
-    steps: Mapping[str, rollout.Step]
+    steps: Mapping[str, Step]
+    changes: Mapping[str, NodeChange]
+    capacity: Capacity
+    settled: bool
 
 
 def plan(
-    deployments: Mapping[str, Deployment],
-    sets: Mapping[str, AssignmentSet],
-    snapshot: Snapshot,
-    gone: frozenset[str],
-    leaving: Mapping[str, tuple[str, Share]],
+    specs: Mapping[str, Spec],
+    targets: Mapping[str, int],
+    roster: Roster,
+    view: View,
     new_id: Callable[[str], str],
+    *,
+    gone: frozenset[str] = _NOBODY,
+    evacuating: frozenset[str] = _NOBODY,
+    leaving: Mapping[str, tuple[str, Share]] | None = None,
+    protected: Set[str] = _NOBODY,
+    max_placements: int = MAX_PLACEMENTS,
+    turn: int = 0,
 ) -> Plan:
-    """The next assignments of every node.
+    """The next assignments.
 
     Args:
-        deployments: what is declared, by id.
-        sets: what each node was told last, by id.
-        snapshot: what is seen.
-        gone: ids of nodes whose replicas must move.
-        leaving: deployment and share of what was removed and may still run, by replica id.
+        specs: what is declared, by deployment.
+        targets: how many replicas were decided on, by deployment. One that has none keeps as many
+            as it has.
+        roster: what is assigned; not changed.
+        view: what is seen.
         new_id: makes a replica id for a deployment.
+        gone: ids of nodes whose replicas must move.
+        evacuating: ids of nodes that are being emptied: nothing new goes there.
+        leaving: deployment and share of what was removed and may still run, by replica id.
+        protected: ids of replicas that are starting for the first time and within their time.
+        max_placements: how many replicas to place at most.
+        turn: rises with every look, so that all get theirs where there is too much for one.
     """
-    nodes = nodes_of(snapshot)
-    before = {a.replica_id: a for held in sets.values() for a in held.assignments}
-    replicas = _replicas(sets, reported(snapshot))
-    apart = {**_unassigned(snapshot, before), **leaving}
-    steps: dict[str, rollout.Step] = {}
-    for deployment in sorted({*deployments, *replicas}):
-        own = replicas.get(deployment, [])
-        others = [share for _, share in apart.values()]
-        others += [r.share for d, held in replicas.items() if d != deployment for r in held]
-        step = rollout.step(
-            wanted_of(deployment, deployments.get(deployment)),
-            own,
-            nodes,
-            gone,
-            others,
-            any(owner == deployment for owner, _ in apart.values()),
-            lambda owner=deployment: new_id(owner),  # type: ignore[misc]
-        )
-        steps[deployment] = step
-        replicas[deployment] = [*step.keep, *step.create]
-        apart.update({r.replica_id: (deployment, r.share) for r, _ in step.remove})
-    return Plan(
-        assignments=_assignments(steps, deployments, before, set(sets)),
-        steps=steps,
-    )
+    apart = unassigned(view, roster)
+    # What is noted as leaving may be assigned still: the write that took it away may have failed.
+    apart.update((k, held) for k, held in (leaving or {}).items() if k not in roster.by_id)
+    capacity = Capacity(view.nodes, _held(roster, apart))
+    for node in evacuating:
+        capacity.close(node, "it is being emptied")
+    moving = gone | evacuating
+    steps: dict[str, Step] = {}
+    drafts: dict[str, Draft] = {}
+    changes: dict[str, NodeChange] = {}
+    quiet = not apart
+    for name in sorted(specs.keys() | roster.by_deployment.keys()):
+        spec = specs.get(name)
+        own = _replicas(roster.of(name), view, protected)
+        target = targets.get(name, len(own)) if spec is not None else 0
+        spec = spec if spec is not None else Spec(name, 0)
+        _retime(spec, own, changes)
+        if _is_right(spec, target, own, moving):
+            steps[name] = Step(target, tuple(own))
+            quiet = quiet and all(r.state in (State.READY, State.FAILED) for r in own)
+            continue
+        quiet = False
+        drafts[name] = rollout.draft(spec, target, own, capacity, gone, evacuating)
+    if drafts:
+        owners = Counter(owner for owner, _ in apart.values())
+        placer = _Placer(specs, targets, drafts, capacity, new_id)
+        placer.run(max_placements, turn)
+        for name, drafted in drafts.items():
+            steps[name] = _finish(name, drafted, placer, view, owners[name])
+            _note(name, steps[name], changes)
+    return Plan(steps, changes, capacity, quiet)
 
 
-def nodes_of(snapshot: Snapshot) -> list[Node]:
-    """The nodes as placement sees them."""
-    return [
-        Node(
-            name=names.node_id(node.name),
-            slots=node.slot_count,
-            gpus=tuple(
-                Gpu(gpu.uuid, gpu.memory_total_bytes, gpu.memory_used_bytes) for gpu in node.gpus
-            ),
-            closed=_CLOSED.get(node.state, ""),
-        )
-        for node in snapshot.nodes
-    ]
-
-
-def reported(snapshot: Snapshot) -> dict[str, ReplicaStatus]:
-    """Every replica on a node that reports, by id."""
-    return {
-        replica.replica_id: replica
-        for node in snapshot.nodes
-        if node.state != NodeMessage.STATE_OFFLINE
-        for replica in node.replicas
-    }
-
-
-def wanted_of(deployment_id: str, deployment: Deployment | None) -> Wanted:
-    """What a deployment asks for: nothing, if it was deleted."""
-    if deployment is None:
-        return Wanted(deployment_id, 0, 0, Demand())
-    resources = deployment.resources
-    return Wanted(
-        deployment_id,
-        deployment.replicas,
-        deployment.generation,
-        Demand(resources.gpus, resources.gpu_memory_bytes),
-    )
-
-
-def _replicas(
-    sets: Mapping[str, AssignmentSet], seen: Mapping[str, ReplicaStatus]
-) -> dict[str, list[Replica]]:
-    found: dict[str, list[Replica]] = {}
-    for node, held in sets.items():
-        for assignment in held.assignments:
-            status = seen.get(assignment.replica_id)
-            state = _STATES.get(status.state, State.UNKNOWN) if status else State.UNKNOWN
-            resources = assignment.resources
-            demand = Demand(resources.gpus, resources.gpu_memory_bytes)
-            share = Share(node, tuple(assignment.gpu_uuids), demand)
-            replica = Replica(assignment.replica_id, assignment.generation, share, state)
-            found.setdefault(names.deployment_id(assignment.deployment), []).append(replica)
-    return found
-
-
-def _unassigned(
-    snapshot: Snapshot, assigned: Mapping[str, Assignment]
-) -> dict[str, tuple[str, Share]]:
+def unassigned(view: View, roster: Roster) -> dict[str, tuple[str, Share]]:
     """Replicas that run although nothing assigns them any more: they hold their share still."""
+    assigned = roster.by_id
     return {
-        replica.replica_id: (
-            names.deployment_id(replica.deployment),
-            Share(names.node_id(node.name), tuple(replica.gpu_uuids), Demand(replica.gpus)),
-        )
-        for node in snapshot.nodes
-        for replica in node.replicas
-        if node.state != NodeMessage.STATE_OFFLINE
-        and replica.replica_id not in assigned
-        and replica.state != ReplicaStatus.STATE_STOPPED
+        replica_id: (seen.deployment, Share(seen.node, seen.gpu_uuids, Demand(seen.gpus)))
+        for replica_id, seen in view.replicas.items()
+        if replica_id not in assigned and seen.state is not State.STOPPED
     }
 
 
-def _assignments(
-    steps: Mapping[str, rollout.Step],
-    deployments: Mapping[str, Deployment],
-    before: Mapping[str, Assignment],
-    nodes: set[str],
-) -> dict[str, list[Assignment]]:
-    result: dict[str, list[Assignment]] = {node: [] for node in nodes}
-    for deployment_id, step in steps.items():
-        deployment = deployments.get(deployment_id)
-        for replica in step.keep:
-            kept = Assignment()
-            kept.CopyFrom(before[replica.replica_id])
-            if deployment is not None:
-                # The one thing that changes without a new generation.
-                kept.request_timeout.CopyFrom(deployment.request_timeout)
-            result[replica.node].append(kept)
-        for replica in step.create:
-            assert deployment is not None, "nothing is created for what was deleted"
-            result.setdefault(replica.node, []).append(_assignment(replica, deployment))
-    for held in result.values():
-        held.sort(key=lambda assignment: assignment.replica_id)
+def _held(roster: Roster, apart: Mapping[str, tuple[str, Share]]) -> Iterator[Share]:
+    for assigned in roster.by_id.values():
+        yield assigned.share
+    for _, share in apart.values():
+        yield share
+
+
+def _replicas(own: Mapping[str, Assigned], view: View, protected: Set[str]) -> list[Replica]:
+    seen = view.replicas
+    result = []
+    for replica_id, assigned in own.items():
+        status = seen.get(replica_id)
+        result.append(
+            Replica(
+                replica_id,
+                assigned.generation,
+                assigned.share,
+                status.state if status is not None else State.UNKNOWN,
+                status.ongoing_count if status is not None else 0,
+                replica_id in protected,
+                assigned.request_timeout_s,
+            )
+        )
     return result
 
 
-def _assignment(replica: Replica, deployment: Deployment) -> Assignment:
-    return Assignment(
-        replica_id=replica.replica_id,
-        deployment=deployment.name,
-        generation=deployment.generation,
-        model_digest=deployment.model_digest,
-        gpu_uuids=replica.share.gpu_uuids,
-        resources=deployment.resources,
-        max_ongoing_requests=deployment.max_ongoing_requests,
-        request_timeout=deployment.request_timeout,
-        canary=deployment.canary,
+def _is_right(spec: Spec, target: int, own: list[Replica], moving: frozenset[str]) -> bool:
+    if len(own) != target:
+        return False
+    generation = spec.generation
+    return all(r.generation == generation and r.share.node not in moving for r in own)
+
+
+def _retime(spec: Spec, own: list[Replica], changes: dict[str, NodeChange]) -> None:
+    # What belongs to no deployment any more goes in this very step.
+    for replica in own:
+        if replica.request_timeout_s != spec.request_timeout_s and spec.generation:
+            changes.setdefault(replica.node, NodeChange()).retimed = True
+
+
+class _Placer:
+    """Places what is missing, fairly."""
+
+    def __init__(
+        self,
+        specs: Mapping[str, Spec],
+        targets: Mapping[str, int],
+        drafts: Mapping[str, Draft],
+        capacity: Capacity,
+        new_id: Callable[[str], str],
+    ) -> None:
+        self.specs = specs
+        self.targets = targets
+        self.capacity = capacity
+        self.created: dict[str, list[Replica]] = {}
+        self.refused: set[str] = set()
+        self._drafts = drafts
+        self._new_id = new_id
+        self._hopeless: set[Demand] = set()
+        self._never: dict[Demand, str] = {}
+        self._counts: dict[str, dict[str, int]] = {}
+
+    def run(self, max_placements: int, turn: int) -> None:
+        considered = self._considered(turn)
+        heap = [
+            self._entry(name)
+            for name, drafted in self._drafts.items()
+            if drafted.missing and self.specs[name].demand in considered
+        ]
+        heapq.heapify(heap)
+        left = max_placements
+        while heap:
+            name = heap[0][2]
+            demand = self.specs[name].demand
+            if demand not in self._hopeless and left <= 0:
+                heapq.heappop(heap)
+            elif demand in self._hopeless or not self._place_one(name):
+                # Nothing becomes free while this lasts: what failed once fails again.
+                self._hopeless.add(demand)
+                self.refused.add(name)
+                heapq.heappop(heap)
+            else:
+                left -= 1
+                if len(self.created[name]) < self._drafts[name].missing:
+                    heapq.heapreplace(heap, self._entry(name))
+                else:
+                    heapq.heappop(heap)
+
+    def never(self, demand: Demand, view: View) -> str:
+        """Why no node could ever take it."""
+        if demand not in self._never:
+            self._never[demand] = never_fits(demand, view.nodes)
+        return self._never[demand]
+
+    def _considered(self, turn: int) -> set[Demand]:
+        """Demands to look at now: all, or as many as there is time for, in turn."""
+        demands = list(
+            dict.fromkeys(self.specs[name].demand for name, d in self._drafts.items() if d.missing)
+        )
+        if len(demands) <= MAX_DEMANDS:
+            return set(demands)
+        start = turn * MAX_DEMANDS % len(demands)
+        return set((demands[start:] + demands[:start])[:MAX_DEMANDS])
+
+    def _entry(self, name: str) -> tuple[float, float, str]:
+        # Among equals the larger demand first: the smaller one still fits beside it.
+        has = len(self._drafts[name].keep) + len(self.created.get(name, ()))
+        return (has / max(1, self.targets.get(name, 1)), -self.specs[name].demand.gpus, name)
+
+    def _place_one(self, name: str) -> bool:
+        spec = self.specs[name]
+        own = self._own_counts(name) if spec.strategy is Strategy.SPREAD else None
+        found = pick(spec.demand, self.capacity, spec.strategy, own)
+        if found is None:
+            return False
+        share = Share(found.node, found.gpu_uuids, spec.demand)
+        self.capacity.take(share)
+        if own is not None:
+            own[found.node] = own.get(found.node, 0) + 1
+        replica = Replica(
+            self._new_id(name), spec.generation, share, request_timeout_s=spec.request_timeout_s
+        )
+        self.created.setdefault(name, []).append(replica)
+        return True
+
+    def _own_counts(self, name: str) -> dict[str, int]:
+        counts = self._counts.get(name)
+        if counts is None:
+            counts = self._counts[name] = {}
+            for replica in self._drafts[name].keep:
+                counts[replica.node] = counts.get(replica.node, 0) + 1
+        return counts
+
+
+def _finish(name: str, drafted: Draft, placer: _Placer, view: View, leaving: int) -> Step:
+    """The step of a deployment, of which `leaving` replicas have not stopped yet."""
+    spec = placer.specs.get(name)
+    create = placer.created.get(name, [])
+    keep, remove = drafted.keep, drafted.remove
+    target = placer.targets.get(name, len(keep) + len(remove)) if spec is not None else 0
+    left = drafted.missing - len(create)
+    if spec is None or name not in placer.refused:
+        return Step(target, tuple(keep), tuple(remove), tuple(create), deferred=left)
+    short = min(left, max(0, target - len(keep) - len(create) - leaving))
+    if not (create or remove or leaving):
+        remove = rollout.make_room(spec, keep, placer.capacity)
+        going = {replica.replica_id for replica, _ in remove}
+        keep = [replica for replica in keep if replica.replica_id not in going]
+    return Step(
+        target,
+        tuple(keep),
+        tuple(remove),
+        tuple(create),
+        unplaced=left,
+        short=short,
+        why=explain(spec.demand, placer.capacity, spec.strategy),
+        never=placer.never(spec.demand, view),
     )
+
+
+def _note(name: str, step: Step, changes: dict[str, NodeChange]) -> None:
+    for replica in step.create:
+        changes.setdefault(replica.node, NodeChange()).create.append((name, replica))
+    for replica, _ in step.remove:
+        changes.setdefault(replica.node, NodeChange()).remove.add(replica.replica_id)

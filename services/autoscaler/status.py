@@ -2,96 +2,109 @@
 
 from collections.abc import Mapping, Sequence
 
-from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
-from forebay.v1.node_pb2 import ReplicaStatus
-from services.autoscaler.placement import Refusal
-from services.autoscaler.rollout import Replica, State, Step
+from forebay.v1.deployment_pb2 import DeploymentStatus
+from services.autoscaler.rollout import Replica, Spec, Step
+from services.autoscaler.view import ReplicaView, State, View
 
 MAX_MESSAGE_CHARACTERS = 2000
-MAX_NODES_NAMED = 5
+MAX_FAILED_NAMED = 5
 
 LOAD_UNKNOWN = "metrics does not answer, so replicas are left as they are"
 
 
 def describe(
-    deployment: Deployment,
+    spec: Spec,
     step: Step,
-    seen: Mapping[str, ReplicaStatus],
-    node_count: int,
+    view: View,
+    decision_reason: str = "",
+    startup_s: float | None = None,
 ) -> DeploymentStatus:
     """The status after a step.
 
     Args:
-        deployment: what is declared.
-        step: what was decided.
-        seen: all replicas on nodes that report, by id.
-        node_count: how many nodes are known.
+        spec: what is declared.
+        step: what changes.
+        view: what is seen.
+        decision_reason: why the target is what it is.
+        startup_s: how long a replica takes from assigned to ready; None if it is not known yet.
     """
-    replicas = [*step.keep, *step.create]
-    ready = [r for r in replicas if r.state is State.READY]
-    own = [status for status in seen.values() if status.deployment == deployment.name]
+    counts = dict.fromkeys(State, 0)
+    updated = 0
+    for replica in step.keep:
+        counts[replica.state] += 1
+        if replica.state is State.READY and replica.generation == spec.generation:
+            updated += 1
+    assigned = len(step.keep) + len(step.create)
+    starting = counts[State.STARTING] + counts[State.UNKNOWN] + len(step.create)
     status = DeploymentStatus(
-        assigned_replica_count=len(replicas),
-        ready_replica_count=len(ready),
-        starting_replica_count=_count(replicas, State.STARTING, State.UNKNOWN),
-        draining_replica_count=sum(1 for s in own if s.state == ReplicaStatus.STATE_DRAINING),
-        failed_replica_count=_count(replicas, State.FAILED),
-        updated_replica_count=sum(1 for r in ready if r.generation == deployment.generation),
+        assigned_replica_count=assigned,
+        ready_replica_count=counts[State.READY],
+        starting_replica_count=starting,
+        draining_replica_count=view.draining_counts.get(spec.deployment, 0),
+        failed_replica_count=counts[State.FAILED],
+        updated_replica_count=updated,
+        target_replica_count=step.target,
+        unplaced_replica_count=step.unplaced,
+        decision_reason=decision_reason,
     )
-    reasons = _reasons(deployment, step, replicas, seen, node_count)
-    status.message = "; ".join(reasons)[:MAX_MESSAGE_CHARACTERS]
+    if startup_s is not None:
+        status.startup_time.FromNanoseconds(int(startup_s * 1e9))
+    if updated != assigned or step.unplaced or step.deferred:
+        reasons = _reasons(spec, step, view, updated)
+        status.message = "; ".join(reasons)[:MAX_MESSAGE_CHARACTERS]
     return status
 
 
-def _reasons(
-    deployment: Deployment,
-    step: Step,
-    replicas: Sequence[Replica],
-    seen: Mapping[str, ReplicaStatus],
-    node_count: int,
-) -> list[str]:
-    reasons: list[str] = []
-    # The current generation first: it is the one that people wait for.
-    for replica in sorted(replicas, key=lambda r: (-r.generation, r.replica_id)):
-        if replica.state is State.FAILED:
-            said = seen[replica.replica_id].message
-            reasons.append(f"replica {replica.replica_id} on {replica.node} failed: {said}")
+def _reasons(spec: Spec, step: Step, view: View, updated: int) -> list[str]:
+    replicas = [*step.keep, *step.create]
+    reasons = _failed(replicas, view)
     if step.unplaced:
-        reasons.append(_no_place(step, node_count))
+        reasons.append(_no_place(step, view))
+    if step.deferred:
+        have = "1 replica waits" if step.deferred == 1 else f"{step.deferred} replicas wait"
+        reasons.append(f"{have} to be placed, after those of others")
     starting = [r for r in replicas if r.state in (State.STARTING, State.UNKNOWN)]
     if starting:
-        reasons.append(_starting(starting, deployment.replicas, seen))
-    old = [r for r in replicas if r.generation != deployment.generation]
+        reasons.append(_starting(starting, step.target, view))
+    old = [r for r in replicas if r.generation != spec.generation]
     if old:
-        current = len([r for r in replicas if r.state is State.READY]) - len(
-            [r for r in old if r.state is State.READY]
-        )
         reasons.append(
-            f"generation {deployment.generation} replaces generation {old[0].generation}: "
-            f"{current} of {deployment.replicas} replicas are replaced"
+            f"generation {spec.generation} replaces generation {old[0].generation}: "
+            f"{updated} of {step.target} replicas are replaced"
         )
     return reasons
 
 
-def _no_place(step: Step, node_count: int) -> str:
-    what = "1 replica has" if step.unplaced == 1 else f"{step.unplaced} replicas have"
-    if node_count == 0:
-        return f"{what} no place: there is no node yet; start a node agent"
-    return f"{what} no place: {_refusals(step.refusals)}"
+def _failed(replicas: Sequence[Replica], view: View) -> list[str]:
+    failed = [r for r in replicas if r.state is State.FAILED]
+    # The current generation first: it is the one that people wait for.
+    failed.sort(key=lambda r: (-r.generation, r.replica_id))
+    said = [
+        f"replica {r.replica_id} on {r.node} failed: {_said(r, view.replicas)}"
+        for r in failed[:MAX_FAILED_NAMED]
+    ]
+    if len(failed) > MAX_FAILED_NAMED:
+        said.append(f"{len(failed) - MAX_FAILED_NAMED} more replicas failed")
+    return said
 
 
-def _refusals(refusals: Sequence[Refusal]) -> str:
-    named = ", ".join(f"{r.node}: {r.reason}" for r in refusals[:MAX_NODES_NAMED])
-    more = len(refusals) - MAX_NODES_NAMED
-    return f"{named}, and {more} more nodes" if more > 0 else named
+def _no_place(step: Step, view: View) -> str:
+    one = step.unplaced == 1
+    what = "1 replica" if one else f"{step.unplaced} replicas"
+    if not view.nodes:
+        have = "has" if one else "have"
+        return f"{what} {have} no place: there is no node yet; start a node agent"
+    if step.never:
+        return f"{what} can never fit: {step.never}"
+    return f"{what} {'has' if one else 'have'} no place: {step.why}"
 
 
-def _starting(starting: Sequence[Replica], wanted: int, seen: Mapping[str, ReplicaStatus]) -> str:
-    said = [seen[r.replica_id].message for r in starting if r.replica_id in seen]
-    detail = next((f" ({words})" for words in said if words), "")
+def _starting(starting: Sequence[Replica], wanted: int, view: View) -> str:
+    detail = next((f" ({said})" for r in starting if (said := _said(r, view.replicas))), "")
     verb = "is" if len(starting) == 1 else "are"
     return f"{len(starting)} of {wanted} replicas {verb} starting{detail}"
 
 
-def _count(replicas: Sequence[Replica], *states: State) -> int:
-    return sum(1 for replica in replicas if replica.state in states)
+def _said(replica: Replica, seen: Mapping[str, ReplicaView]) -> str:
+    status = seen.get(replica.replica_id)
+    return status.message if status is not None else ""

@@ -11,6 +11,10 @@ SHARED = ("wire", "runtime")
 # Modules that must say that they are pure, as any other may: `Pure:` or `Pure.` in the docstring.
 PURE = (
     "services/autoscaler/lease.py",
+    "services/autoscaler/assignments.py",
+    "services/autoscaler/capacity.py",
+    "services/autoscaler/roster.py",
+    "services/autoscaler/view.py",
     "services/autoscaler/placement.py",
     "services/autoscaler/plan.py",
     "services/autoscaler/presence.py",

@@ -1,9 +1,15 @@
 """Where replicas go, and why they do not go elsewhere."""
 
-from services.autoscaler.placement import Demand, Gpu, Node, Place, Refusal, Share, place
+from services.autoscaler import placement
+from services.autoscaler.capacity import Capacity, Demand, Gpu, Node, Share, is_accelerator
+from services.autoscaler.placement import Place, Refusal, Strategy, never_fits, summarise
 
 CPU = Demand()
 GIB = 1 << 30
+
+
+def place(demand: Demand, nodes: list[Node], shares: list[Share]) -> Place | tuple[Refusal, ...]:
+    return placement.place(demand, Capacity(nodes, shares))
 
 
 def gpu_node(name: str, count: int, closed: str = "", memory_bytes: int = 16 * GIB) -> Node:
@@ -83,3 +89,107 @@ def test_nodes_without_what_is_needed_say_so() -> None:
     assert place(Demand(1), [Node("a", 4)], []) == (Refusal("a", "it has no GPU"),)
     assert place(CPU, [Node("a", 0)], []) == (Refusal("a", "it has no CPU slots"),)
     assert place(CPU, [], []) == ()
+
+
+def test_an_accelerator_type_is_a_word_of_the_product_name_whatever_the_case() -> None:
+    assert is_accelerator("l4", "NVIDIA L4")
+    assert not is_accelerator("L4", "NVIDIA L40S")
+    assert is_accelerator("A100", "NVIDIA A100-SXM4-80GB")
+    assert is_accelerator("RTX 4090", "NVIDIA GeForce RTX 4090")
+
+
+def test_an_accelerator_type_chooses_among_the_gpus_of_a_node() -> None:
+    mixed = Node("a", 0, (Gpu("a-0", 0, 0, "NVIDIA T4"), Gpu("a-1", 0, 0, "NVIDIA L4")))
+    assert place(Demand(1, accelerator_type="L4"), [mixed], []) == Place("a", ("a-1",))
+    assert place(Demand(1, accelerator_type="H100"), [mixed], []) == (
+        Refusal("a", "it has no H100"),
+    )
+    assert place(Demand(2, accelerator_type="L4"), [mixed], []) == (
+        Refusal("a", "1 of its 1 GPUs are free, 2 are needed"),
+    )
+
+
+def test_declared_cpus_and_memory_must_fit_beside_what_is_declared() -> None:
+    node = Node("a", 9, cpus=4, memory_bytes=8 * GIB)
+    held = [Share("a", (), Demand(cpus=3, memory_bytes=6 * GIB))]
+    assert place(Demand(cpus=1, memory_bytes=2 * GIB), [node], held) == Place("a")
+    assert place(Demand(cpus=1.5), [node], held) == (
+        Refusal("a", "1 of its 4 CPUs are free, 1.5 are needed"),
+    )
+    assert place(Demand(memory_bytes=3 * GIB), [node], held) == (
+        Refusal("a", "2.0 GiB of its memory are free, 3.0 GiB are needed"),
+    )
+
+
+def test_a_node_that_does_not_say_what_it_has_takes_nobody_who_declares_it() -> None:
+    assert place(CPU, [Node("a", 1)], []) == Place("a")
+    assert place(Demand(cpus=1), [Node("a", 1)], []) == (
+        Refusal("a", "it does not say how many CPUs it has"),
+    )
+    assert place(Demand(memory_bytes=1), [Node("a", 1)], []) == (
+        Refusal("a", "it does not say how much memory it has"),
+    )
+
+
+def test_custom_resources_are_counted() -> None:
+    node = Node("a", 9, custom=(("license", 2.0),))
+    one = Demand(custom=(("license", 1.0),))
+    assert place(one, [node], [Share("a", (), one)]) == Place("a")
+    assert place(one, [node], [Share("a", (), one)] * 2) == (
+        Refusal("a", "0 of its 2 license are free, 1 are needed"),
+    )
+    assert place(one, [Node("b", 9)], []) == (Refusal("b", "it has no license"),)
+
+
+def test_spread_goes_where_the_fewest_of_the_deployment_are_and_then_to_the_emptiest() -> None:
+    capacity = Capacity([Node("a", 4), Node("b", 4), Node("c", 4)], [*cpu("a", 2), *cpu("b", 1)])
+    spread = Strategy.SPREAD
+    assert placement.place(CPU, capacity, spread, {}) == Place("c")
+    assert placement.place(CPU, capacity, spread, {"c": 1}) == Place("b")
+    assert placement.place(CPU, capacity, spread, {"a": 2, "b": 2, "c": 1}) == Place("c")
+
+
+def test_a_placement_sees_what_was_taken_and_released_since_the_last() -> None:
+    capacity = Capacity([gpu_node("a", 1), gpu_node("b", 1)])
+    share = Share("a", ("a-0",), Demand(0.75))
+    half = Demand(0.5)
+    assert placement.place(half, capacity) == Place("a", ("a-0",))
+    capacity.take(share)
+    assert placement.place(half, capacity) == Place("b", ("b-0",))
+    capacity.close("b", "it is being emptied")
+    assert placement.place(half, capacity) == (
+        Refusal("a", "no GPU has 0.5 of itself free"),
+        Refusal("b", "it is being emptied"),
+    )
+    capacity.release(share)
+    assert placement.place(half, capacity) == Place("a", ("a-0",))
+
+
+def test_refusals_of_many_nodes_are_counted_by_reason() -> None:
+    refusals = {f"n{i}": "no GPU has 0.5 of itself free" for i in range(1000)}
+    assert summarise(refusals) == "1,000 nodes: no GPU has 0.5 of itself free"
+    refusals["n7"] = "it is draining"
+    assert summarise(refusals) == "999 nodes: no GPU has 0.5 of itself free; 1 node: it is draining"
+    many = {f"n{i}": f"reason {i}" for i in range(10)}
+    assert summarise(many).endswith("; 6 nodes for other reasons")
+
+
+def test_what_can_never_fit_is_told_apart_from_what_has_no_room_now() -> None:
+    full = Node("a", 1, (Gpu("a-0", 16 * GIB, 16 * GIB, "NVIDIA L4"),), "it is draining", 4.0)
+    small = Node("b", 0, custom=(("license", 1.0),))
+    for demand in (CPU, Demand(0.5), Demand(1, 8 * GIB, "l4"), Demand(cpus=4)):
+        assert never_fits(demand, [full, small]) == ""
+    for demand, why in [
+        (Demand(8), "it needs 8 GPUs, the largest node has 1"),
+        (Demand(1, accelerator_type="H100"), "it needs 1 H100 GPU, no node has one"),
+        (Demand(1, 80 * GIB), "it needs 80.0 GiB on a GPU, the largest has 16.0 GiB"),
+        (Demand(cpus=8), "it needs 8 CPUs, the largest node has 4"),
+        (Demand(memory_bytes=GIB), "it needs 1.0 GiB of memory, the largest node has 0.0 GiB"),
+        (Demand(custom=(("license", 2.0),)), "it needs 2 license, the largest node has 1"),
+        (
+            Demand(0.5, custom=(("license", 1.0),)),
+            "no node that is known has all that it needs at once",
+        ),
+    ]:
+        assert never_fits(demand, [full, small]) == why
+    assert never_fits(Demand(8), []) == ""

@@ -1,11 +1,15 @@
 """A deployment's way from any state to the wanted one, step by step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import count
 
-from services.autoscaler.placement import Demand, Node, Share
-from services.autoscaler.rollout import Replica, State, Step, Wanted, step
+from services.autoscaler.capacity import Demand, Node, Share
+from services.autoscaler.placement import Strategy
+from services.autoscaler.plan import plan
+from services.autoscaler.rollout import Replica, Spec, State, Step
+from services.autoscaler.roster import Assigned, Roster
+from services.autoscaler.view import ReplicaView, View
 
 CPU = Demand()
 NOBODY: frozenset[str] = frozenset()
@@ -16,24 +20,59 @@ def ids() -> Callable[[], str]:
     return lambda: f"new-{next(numbers)}"
 
 
-def replica(name: str, node: str = "a", state: State = State.READY, generation: int = 1) -> Replica:
-    return Replica(name, generation, Share(node, (), CPU), state)
+def replica(
+    name: str,
+    node: str = "a",
+    state: State = State.READY,
+    generation: int = 1,
+    ongoing: int = 0,
+    protected: bool = False,
+) -> Replica:
+    return Replica(name, generation, Share(node, (), CPU), state, ongoing, protected)
 
 
-def wanted(replicas: int, generation: int = 1) -> Wanted:
-    return Wanted("add", replicas, generation, CPU)
+def wanted(
+    replicas: int, generation: int = 1, strategy: Strategy = Strategy.COMPACT
+) -> tuple[Spec, int]:
+    return Spec("add", generation, CPU, strategy), replicas
 
 
 def run(
-    asked: Wanted,
-    replicas: list[Replica],
+    asked: tuple[Spec, int],
+    replicas: Iterable[Replica],
     nodes: list[Node] | None = None,
     gone: frozenset[str] = NOBODY,
     others: list[Share] | None = None,
     leaving: bool = False,
+    evacuating: frozenset[str] = NOBODY,
+    make: Callable[[], str] | None = None,
 ) -> Step:
-    nodes = [Node("a", 10)] if nodes is None else nodes
-    return step(asked, replicas, nodes, gone, others or [], leaving, ids())
+    spec, target = asked
+    roster = Roster()
+    by_node: dict[str, list[Assigned]] = {}
+    for r in replicas:
+        assigned = Assigned(r.replica_id, "add", r.generation, r.share)
+        by_node.setdefault(r.node, []).append(assigned)
+    for node, held in by_node.items():
+        roster.put(node, held)
+    seen = {
+        r.replica_id: ReplicaView(r.node, "add", r.generation, r.state, r.ongoing_count)
+        for r in replicas
+    }
+    owner = "add" if leaving else "mul"
+    make = make or ids()
+    made = plan(
+        {"add": spec},
+        {"add": target},
+        roster,
+        View(tuple(nodes if nodes is not None else [Node("a", 10)]), {}, seen, {}),
+        lambda _: make(),
+        gone=gone,
+        evacuating=evacuating,
+        leaving={f"left-{i}": (owner, share) for i, share in enumerate(others or [])},
+        protected={r.replica_id for r in replicas if r.protected},
+    )
+    return made.steps["add"]
 
 
 def removed(done: Step) -> list[str]:
@@ -48,7 +87,7 @@ def test_creates_what_is_missing() -> None:
 
 def test_does_nothing_when_all_is_well() -> None:
     replicas = [replica("x"), replica("y", state=State.STARTING)]
-    assert run(wanted(2), replicas) == Step(tuple(replicas), (), ())
+    assert run(wanted(2), replicas) == Step(2, tuple(replicas))
 
 
 def test_takes_replicas_that_are_not_ready_first_and_then_those_on_the_emptiest_node() -> None:
@@ -110,22 +149,22 @@ def test_old_replicas_that_are_unknown_are_not_taken_for_failed() -> None:
 def test_takes_an_old_replica_first_when_there_is_no_room_for_a_new_one() -> None:
     done = run(wanted(2, 2), [replica("x"), replica("y")], [Node("a", 2)])
     assert removed(done) == ["x"]
-    assert done.unplaced == 1
+    assert (done.unplaced, done.short) == (1, 0)
     # What still drains holds its slot; nothing more goes meanwhile.
     draining = [Share("a", (), CPU)]
     again = run(wanted(2, 2), [replica("y")], [Node("a", 2)], others=draining, leaving=True)
     assert not again.remove
-    assert again.unplaced == 2
+    assert (again.unplaced, again.short) == (2, 0)
     then = run(wanted(2, 2), [replica("y")], [Node("a", 2)])
     assert len(then.create) == 1
     assert not then.remove
 
 
 def test_takes_no_old_replica_when_that_makes_no_room() -> None:
-    asked = Wanted("add", 1, 2, Demand(gpus=1))
-    done = step(asked, [replica("x")], [Node("a", 1)], NOBODY, [], False, ids())
+    done = run((Spec("add", 2, Demand(gpus=1)), 1), [replica("x")], [Node("a", 1)])
     assert not done.remove
-    assert done.refusals[0].reason == "it has no GPU"
+    assert done.why == "a: it has no GPU"
+    assert done.never == "it needs 1 GPU, no node has one"
 
 
 def test_takes_all_replicas_of_a_deleted_deployment() -> None:
@@ -149,7 +188,7 @@ def test_every_rolling_replacement_ends_and_never_falls_below_what_is_wanted() -
         make = ids()
         steps = 0
         while any(r.generation == 1 for r in replicas) or len(replicas) < 4:
-            done = step(wanted(4, 2), replicas, [Node("a", slots)], NOBODY, [], False, make)
+            done = run(wanted(4, 2), replicas, [Node("a", slots)], make=make)
             created = [replace(r, state=State.READY) for r in done.create]
             replicas = [*done.keep, *created]
             assert len(replicas) >= (4 if slots > 4 else 3)
@@ -157,3 +196,81 @@ def test_every_rolling_replacement_ends_and_never_falls_below_what_is_wanted() -
             steps += 1
             assert steps < 20
         assert [r.generation for r in replicas] == [2] * 4
+
+
+def test_a_busy_replica_is_never_taken_while_an_idle_one_is_there() -> None:
+    replicas = [replica("busy", ongoing=1), replica("idle"), replica("busier", ongoing=3)]
+    assert removed(run(wanted(2), replicas)) == ["idle"]
+    assert removed(run(wanted(1), replicas)) == ["idle", "busy"]
+
+
+def test_of_the_busy_ones_the_one_with_the_fewest_ongoing_requests_drains() -> None:
+    nodes = [Node("a", 10), Node("b", 10)]
+    replicas = [
+        replica("x", "a", ongoing=5),
+        replica("y", "a", ongoing=2),
+        replica("z", "b", ongoing=9),
+    ]
+    assert removed(run(wanted(2), replicas, nodes)) == ["y"]
+
+
+def test_a_replica_that_had_no_chance_yet_is_kept_while_others_can_be_taken() -> None:
+    young = replica("young", state=State.STARTING, protected=True)
+    overdue = replica("overdue", state=State.STARTING)
+    idle = [replica("idle"), replica("other")]
+    assert removed(run(wanted(3), [young, overdue, *idle])) == ["overdue"]
+    assert removed(run(wanted(2), [young, overdue, *idle])) == ["overdue", "idle"]
+    assert removed(run(wanted(0), [young])) == ["young"]
+    # Rather than one that works on something.
+    assert removed(run(wanted(1), [young, replica("busy", ongoing=1)])) == ["young"]
+
+
+def test_the_only_ready_replica_stays_while_another_one_can_go() -> None:
+    young = replica("young", state=State.STARTING, protected=True)
+    assert removed(run(wanted(1), [young, replica("idle")])) == ["young"]
+
+
+def test_a_replica_that_cannot_start_is_neither_multiplied_nor_in_the_way() -> None:
+    failed = replica("x", state=State.FAILED)
+    assert run(wanted(1), [failed]) == Step(1, (failed,))
+    assert removed(run(wanted(1), [failed, replica("y", ongoing=4)])) == ["x"]
+    assert removed(run(wanted(0), [failed])) == ["x"]
+
+
+def test_a_deployment_that_spreads_gives_up_replicas_where_it_has_the_most() -> None:
+    nodes = [Node("a", 10), Node("b", 10)]
+    replicas = [replica("a1"), replica("a2"), replica("a3"), replica("b1", "b"), replica("b2", "b")]
+    asked = {count: wanted(count, strategy=Strategy.SPREAD) for count in (2, 3, 4)}
+    assert removed(run(asked[4], replicas, nodes)) == ["a1"]
+    kept = run(asked[2], replicas, nodes).keep
+    assert sorted(r.node for r in kept) == ["a", "b"]
+    # Never a busy one for the sake of spreading.
+    busy = [replace(r, ongoing_count=1) if r.node == "a" else r for r in replicas]
+    assert removed(run(asked[3], busy, nodes)) == ["b1", "b2"]
+
+
+def test_a_node_is_emptied_by_starting_elsewhere_first() -> None:
+    nodes = [Node("a", 4), Node("b", 4)]
+    evacuating = frozenset({"b"})
+    here, there = replica("x", "a"), replica("y", "b")
+    first = run(wanted(2), [here, there], nodes, evacuating=evacuating)
+    assert [r.node for r in first.create] == ["a"]
+    assert not first.remove
+    started = replica("n", "a", State.STARTING)
+    assert run(wanted(2), [here, there, started], nodes, evacuating=evacuating).remove == ()
+    ready = replica("n", "a")
+    done = run(wanted(2), [here, there, ready], nodes, evacuating=evacuating)
+    assert done.remove == ((there, "node b is being emptied"),)
+
+
+def test_nothing_goes_first_to_empty_a_node() -> None:
+    nodes = [Node("a", 1), Node("b", 4)]
+    done = run(wanted(2), [replica("x"), replica("y", "b")], nodes, evacuating=frozenset({"b"}))
+    assert (done.unplaced, done.short, done.remove) == (1, 0, ())
+    assert done.why == "a: all 1 slots are taken, b: it is being emptied"
+
+
+def test_what_was_started_to_empty_a_node_goes_when_that_is_called_off() -> None:
+    nodes = [Node("a", 4), Node("b", 4)]
+    replicas = [replica("x"), replica("y", "b"), replica("n", state=State.STARTING)]
+    assert removed(run(wanted(2), replicas, nodes)) == ["n"]

@@ -1,0 +1,250 @@
+"""What every node has, and what of it is held. Pure.
+
+Built once from nodes and shares, in time that grows with their number; afterwards a share is taken
+or released at a cost that depends on nothing else. A replica without GPUs holds a slot of its node.
+One with a fraction of a GPU holds that much of one GPU; one with whole GPUs has each to itself.
+GPU memory counts as declared or as measured, whichever is more: a replica still loading is not
+measured yet, one that takes more than it declared is.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+# Sums of fractions such as 0.1 miss their exact value by some 1e-16.
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one replica needs of its node.
+
+    Attributes:
+        gpus: a whole number, or a fraction between 0 and 1; 0: a CPU slot.
+        gpu_memory_bytes: over all its GPUs; 0: not declared.
+        accelerator_type: a word of the GPUs' product name, whatever the case; empty: any.
+        cpus: 0: not declared.
+        memory_bytes: of the node; 0: not declared.
+        custom: other resources, by name, in the order of their names.
+    """
+
+    gpus: float = 0.0
+    gpu_memory_bytes: int = 0
+    accelerator_type: str = ""
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    custom: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def gpu_count(self) -> int:
+        """On how many GPUs it stands."""
+        return max(1, round(self.gpus)) if self.gpus else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU of a node."""
+
+    uuid: str
+    memory_total_bytes: int = 0
+    memory_used_bytes: int = 0
+    product_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that may be a candidate.
+
+    Attributes:
+        slots: replicas without a GPU that it can run at once.
+        closed: why nothing may be placed on it; empty if something may.
+        cpus: that replicas may declare; 0: not known.
+        memory_bytes: that replicas may declare; 0: not known.
+        custom: other resources, by name.
+    """
+
+    name: str
+    slots: int
+    gpus: tuple[Gpu, ...] = ()
+    closed: str = ""
+    cpus: float = 0.0
+    memory_bytes: int = 0
+    custom: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a replica holds of a node, running or about to."""
+
+    node: str
+    gpu_uuids: tuple[str, ...]
+    demand: Demand
+
+
+class Load:
+    """What is held of one node.
+
+    Attributes:
+        node: what it has.
+        closed: why nothing may be placed on it; empty if something may.
+        slots_used: slots that are held.
+        gpus_used: held part of each GPU, 0 to 1, in the order of `node.gpus`.
+        gpu_bytes: memory that is declared on each GPU.
+        cpus_used: CPUs that are declared.
+        memory_used_bytes: memory that is declared.
+        custom_used: other resources that are declared.
+    """
+
+    __slots__ = (
+        "_positions",
+        "closed",
+        "cpus_used",
+        "custom_used",
+        "gpu_bytes",
+        "gpus_used",
+        "memory_used_bytes",
+        "node",
+        "slots_used",
+    )
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.closed = node.closed
+        self.slots_used = 0
+        self.gpus_used = [0.0] * len(node.gpus)
+        self.gpu_bytes = [0] * len(node.gpus)
+        self.cpus_used = 0.0
+        self.memory_used_bytes = 0
+        self.custom_used: dict[str, float] = {}
+        self._positions = {gpu.uuid: i for i, gpu in enumerate(node.gpus)}
+
+    def add(self, share: Share, sign: int) -> None:
+        """Adds what a share holds, or with sign -1 takes it away."""
+        demand = share.demand
+        if demand.gpus:
+            self._add_gpus(share, sign)
+        else:
+            self.slots_used += sign
+        if demand.cpus:
+            self.cpus_used = _sum(self.cpus_used, sign * demand.cpus)
+        if demand.memory_bytes:
+            self.memory_used_bytes += sign * demand.memory_bytes
+        for name, amount in demand.custom:
+            self.custom_used[name] = _sum(self.custom_used.get(name, 0.0), sign * amount)
+
+    def _add_gpus(self, share: Share, sign: int) -> None:
+        fraction = min(share.demand.gpus, 1.0) * sign
+        each_bytes = sign * (share.demand.gpu_memory_bytes // max(1, len(share.gpu_uuids)))
+        for uuid in share.gpu_uuids:
+            i = self._positions.get(uuid)
+            # A GPU that vanished has nothing to hold.
+            if i is not None:
+                self.gpus_used[i] = _sum(self.gpus_used[i], fraction)
+                self.gpu_bytes[i] += each_bytes
+
+    def gpu_free_bytes(self, i: int) -> int:
+        """Memory of the GPU at position `i` that is neither declared nor in use."""
+        gpu = self.node.gpus[i]
+        return gpu.memory_total_bytes - max(self.gpu_bytes[i], gpu.memory_used_bytes)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is held."""
+        return not self.slots_used and not any(self.gpus_used)
+
+    @property
+    def fullness(self) -> float:
+        """Share of the node that is held, slots and GPUs counted alike, 0 to 1."""
+        units = self.node.slots + len(self.gpus_used)
+        return (self.slots_used + sum(self.gpus_used)) / units if units else 0.0
+
+    @property
+    def most_used_ratio(self) -> float:
+        """Held share of the resource of which the largest share is held."""
+        node = self.node
+        parts: list[tuple[float, float]] = [
+            (self.slots_used, node.slots),
+            (sum(self.gpus_used), len(node.gpus)),
+            (self.cpus_used, node.cpus),
+            (self.memory_used_bytes, node.memory_bytes),
+        ]
+        parts += [(self.custom_used.get(name, 0.0), amount) for name, amount in node.custom]
+        return max((used / has for used, has in parts if has), default=0.0)
+
+
+class Capacity:
+    """What all nodes have and what is held; changes within a tick.
+
+    Attributes:
+        loads: by node.
+        changed: names of nodes in the order in which something of them was taken or released.
+        surveys: what placement has worked out and keeps up to date by `changed`.
+    """
+
+    def __init__(self, nodes: Iterable[Node], shares: Iterable[Share] = ()) -> None:
+        """Starts from what is held.
+
+        Args:
+            nodes: all that are known.
+            shares: all that is held, by replicas that are still leaving too. Those on nodes that
+                are not known are left out.
+        """
+        self.loads = {node.name: Load(node) for node in nodes}
+        self.changed: list[str] = []
+        self.surveys: dict[Any, Any] = {}
+        loads = self.loads
+        for share in shares:
+            load = loads.get(share.node)
+            if load is not None:
+                load.add(share, 1)
+
+    def take(self, share: Share) -> None:
+        """Holds a share. It is the caller's to know that it fits."""
+        self._change(share, 1)
+
+    def release(self, share: Share) -> None:
+        """Gives back a share that is held."""
+        self._change(share, -1)
+
+    def close(self, node: str, why: str) -> None:
+        """Places nothing more on a node; one that is closed already keeps its reason."""
+        load = self.loads.get(node)
+        if load is not None and not load.closed:
+            load.closed = why
+            self.changed.append(node)
+
+    def reopen(self, node: str) -> None:
+        """Undoes `close`."""
+        load = self.loads.get(node)
+        if load is not None and load.closed != load.node.closed:
+            load.closed = load.node.closed
+            self.changed.append(node)
+
+    def fullness(self, node: str) -> float:
+        """Share of a node that is held, 0 to 1; 0 for one that is not known."""
+        load = self.loads.get(node)
+        return load.fullness if load is not None else 0.0
+
+    def _change(self, share: Share, sign: int) -> None:
+        load = self.loads.get(share.node)
+        if load is not None:
+            load.add(share, sign)
+            self.changed.append(share.node)
+
+
+@lru_cache(maxsize=4096)
+def is_accelerator(accelerator_type: str, product_name: str) -> bool:
+    """Whether a product name has the accelerator type as a word, whatever the case.
+
+    `L4` is in `NVIDIA L4` and not in `NVIDIA L40S`; `a100` is in `NVIDIA A100-SXM4-80GB`.
+    """
+    word = re.escape(accelerator_type.strip().lower())
+    return re.search(rf"(?<![a-z0-9]){word}(?![a-z0-9])", product_name.lower()) is not None
+
+
+def _sum(before: float, change: float) -> float:
+    after = before + change
+    # Otherwise what was taken and released would leave dust that makes an empty node look used.
+    return 0.0 if abs(after) < ROUNDING else after

@@ -2,23 +2,29 @@
 
 import asyncio
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.node_pb2 import NodeReport
+from services.node_agent import node_resources
+from services.node_agent.accepted_word import AcceptedWord
 from services.node_agent.inventory import GpuInventory
 from services.node_agent.reconcile import AssignedSet, accepts, reconcile
-from services.node_agent.replica import Replica, Surroundings
+from services.node_agent.replica import Replica
+from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.simulated_gpus import Holding, Simulation
+from services.node_agent.surroundings import Surroundings
 from services.node_agent.triton_process import TritonProcess, remove_shared_memory
 
 log = structlog.get_logger()
 
 KEPT_LOGS = 20
 
-MEASURE_EVERY = 5
-"""Reports between two measurements of memory, each of which walks the process table."""
+MEASURE_INTERVAL_S = 5.0
+"""Between two measurements of memory, each of which walks the process table."""
 
 
 class Agent:
@@ -30,21 +36,53 @@ class Agent:
         self._replicas: dict[str, Replica] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._assigned: AssignedSet | None = None
-        self._gpus = GpuInventory()
+        self._word = AcceptedWord(around.settings.state_dir.resolve())
+        self._accepted: AssignedSet | None = None
+        self._refusal = ""
+        self._gpus = GpuInventory(_simulation(around.settings))
+        self._cpus, self._memory_bytes = 0.0, 0
         self._draining = False
-        self._reports = 0
+        self._task_ended = asyncio.Event()
+        self._untidy = asyncio.Event()
 
     async def open(self) -> None:
-        """Looks for GPUs and takes over what a former agent left running."""
+        """Looks for what the node has and takes over what a former agent left running."""
+        settings = self._around.settings
+        self._accepted = self._word.read()
+        self._cpus = settings.cpus or node_resources.cpus()
+        self._memory_bytes = settings.memory_bytes or node_resources.memory_bytes()
         await self._gpus.open()
         for directory in self._directories():
             await self._take_over(directory)
 
-    def apply(self, offered: AssignedSet) -> None:
-        """Starts, keeps and drains replicas as an assigned set says; refuses an older one."""
-        if not accepts(self._assigned, offered):
-            log.warning("assignments.refused", epoch=offered.epoch, revision=offered.revision)
-            return
+    def accept(self, offered: AssignedSet) -> bool:
+        """Applies an assigned set; False if it is older than one that was accepted before.
+
+        Before counts over restarts of the agent, too.
+        """
+        if not accepts(self._accepted, offered):
+            self._refuse(offered)
+            return False
+        self._word.keep(offered)
+        self._accepted, self._refusal = offered, ""
+        self._apply(offered)
+        self._around.changed()
+        return True
+
+    def _refuse(self, offered: AssignedSet) -> None:
+        assert self._accepted is not None, "the first word is always accepted"
+        refusal = (
+            f"assignments of epoch {offered.epoch}, revision {offered.revision} are refused: epoch "
+            f"{self._accepted.epoch}, revision {self._accepted.revision} was accepted before. If "
+            f"NATS has lost its state, remove {self._word.file} and start this agent anew"
+        )
+        if refusal != self._refusal:
+            log.warning("assignments.refused", reason=refusal)
+            self._refusal = refusal
+            self._around.changed()
+
+    def _apply(self, offered: AssignedSet) -> None:
+        """Starts, keeps and drains replicas as an assigned set says."""
         self._assigned = offered
         if self._draining:
             return
@@ -56,23 +94,22 @@ class Agent:
             self._replicas[assignment.replica_id].limit_attempts(assignment.request_timeout)
         for assignment in actions.start:
             self._start(assignment)
-        self._around.models.prune({r.assignment.model_digest for r in self._replicas.values()})
-        self._prune_logs()
+        self._untidy.set()
 
     async def report(self) -> NodeReport:
         """The node's complete state now."""
-        inventory = await self._gpus.read()
-        self._reports += 1
-        if self._reports % MEASURE_EVERY == 1:
-            for replica in list(self._replicas.values()):
-                await replica.measure()
+        settings = self._around.settings
+        inventory = await self._gpus.read(_holdings(self._replicas.values()))
         return NodeReport(
-            slot_count=self._around.settings.slots,
+            slot_count=settings.slots,
             gpus=inventory.gpus,
-            gpu_message=inventory.message,
+            gpu_message="; ".join(filter(None, (inventory.message, self._refusal))),
             replicas=[replica.status() for replica in self._replicas.values()],
             applied_revision=self._assigned.revision if self._assigned else 0,
             draining=self._draining,
+            cpus=self._cpus,
+            memory_bytes=self._memory_bytes,
+            custom=settings.resources,
         )
 
     async def drain(self) -> None:
@@ -94,23 +131,47 @@ class Agent:
         While draining, replicas are left to `drain`.
         """
         while True:
+            await self._task_ended.wait()
+            self._task_ended.clear()
             for replica_id, task in list(self._tasks.items()):
                 if task.done() and not self._draining:
                     del self._tasks[replica_id]
                     del self._replicas[replica_id]
                     task.result()
                     if self._assigned is not None:
-                        self.apply(self._assigned)
-            await asyncio.sleep(0.1)
+                        self._apply(self._assigned)
+                    self._around.changed()
+
+    async def measure(self) -> None:
+        """Measures every replica's memory and bounds its log now and then, for ever."""
+        while True:
+            for replica in list(self._replicas.values()):
+                await replica.measure()
+            await asyncio.sleep(MEASURE_INTERVAL_S)
+
+    async def tidy(self) -> None:
+        """Removes the models and logs of replicas that have gone, whenever some have, for ever.
+
+        Beside everything else: to remove a model of some GB takes seconds.
+        """
+        while True:
+            await self._untidy.wait()
+            self._untidy.clear()
+            used = {replica.assignment.model_digest for replica in self._replicas.values()}
+            try:
+                await self._around.models.prune(used)
+                await asyncio.to_thread(self._prune_logs)
+            except OSError as error:
+                log.warning("agent.not_tidied", error=str(error))
 
     def _start(self, assignment: Assignment) -> None:
         copy = Assignment()
         copy.CopyFrom(assignment)
         replica = Replica(copy, self._around)
         self._replicas[assignment.replica_id] = replica
-        self._tasks[assignment.replica_id] = asyncio.create_task(
-            replica.run(), name=assignment.replica_id
-        )
+        task = asyncio.create_task(replica.run(), name=assignment.replica_id)
+        task.add_done_callback(lambda _: self._task_ended.set())
+        self._tasks[assignment.replica_id] = task
 
     async def _take_over(self, directory: Path) -> None:
         """A replica of a former agent: served again if its Triton lives, else cleaned up."""
@@ -136,3 +197,26 @@ class Agent:
         gone.sort(key=lambda path: path.stat().st_mtime, reverse=True)
         for path in gone[KEPT_LOGS:]:
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _simulation(settings: NodeAgentSettings) -> Simulation | None:
+    if not settings.simulated_gpus:
+        return None
+    return Simulation(
+        settings.node,
+        settings.simulated_gpus,
+        settings.simulated_gpu_memory_bytes,
+        settings.simulated_gpu_product,
+    )
+
+
+def _holdings(replicas: Iterable[Replica]) -> list[Holding]:
+    return [
+        Holding(
+            tuple(replica.assignment.gpu_uuids),
+            replica.assignment.resources.gpus,
+            replica.assignment.resources.gpu_memory_bytes,
+            replica.ongoing_count,
+        )
+        for replica in replicas
+    ]

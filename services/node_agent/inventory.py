@@ -1,4 +1,4 @@
-"""What this node has: GPUs by NVML where there are any, and CPU slots.
+"""The GPUs of this node: by NVML where there are any, or simulated where that was asked for.
 
 No NVML is a state, not an error: the node then offers its CPU slots and says why it has no GPUs.
 NVML calls block, so they run in a thread; the library is loaded once.
@@ -6,11 +6,14 @@ NVML calls block, so they run in a thread; the library is loaded once.
 
 import asyncio
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
 
 from forebay.v1.node_pb2 import Gpu
+from services.node_agent import simulated_gpus
+from services.node_agent.simulated_gpus import Holding, Simulation
 
 log = structlog.get_logger()
 
@@ -30,18 +33,28 @@ class Inventory:
 
 @dataclass(slots=True)
 class GpuInventory:
-    """Reads the GPUs of this machine."""
+    """Reads the GPUs of this machine, or makes up those of a simulation."""
 
+    simulation: Simulation | None = None
     _usable: bool = field(default=False)
     _message: str = field(default="GPUs have not been looked for yet")
 
     async def open(self) -> None:
-        """Loads NVML, if it is there."""
-        await asyncio.to_thread(self._open)
+        """Loads NVML, if it is there and needed."""
+        if self.simulation is not None:
+            self._message = simulated_gpus.message(self.simulation)
+        else:
+            await asyncio.to_thread(self._open)
         log.info("inventory.gpus", usable=self._usable, message=self._message)
 
-    async def read(self) -> Inventory:
-        """The GPUs now."""
+    async def read(self, holdings: Iterable[Holding] = ()) -> Inventory:
+        """The GPUs now.
+
+        Args:
+            holdings: what the replicas hold, which is the load of simulated GPUs.
+        """
+        if self.simulation is not None:
+            return Inventory(simulated_gpus.offer(self.simulation, holdings), self._message)
         if not self._usable:
             return Inventory(message=self._message)
         return await asyncio.to_thread(self._read)

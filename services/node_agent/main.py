@@ -13,10 +13,10 @@ from services.node_agent import assignments
 from services.node_agent.agent import Agent
 from services.node_agent.model_cache import ModelCache
 from services.node_agent.python_environment import PythonEnvironments
-from services.node_agent.replica import Surroundings
 from services.node_agent.replica_log import ReplicaLogs
 from services.node_agent.report import Reporter
 from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.surroundings import Surroundings
 from services.node_agent.triton_home import TritonHome, TritonHomeError
 from services.runtime import process
 from services.runtime.clock import SystemClock
@@ -36,14 +36,12 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True)
     lock = _only_agent_of(state_dir)
-    try:
-        home = TritonHome.open(settings.triton_home, state_dir)
-    except TritonHomeError as error:
-        raise OSError(str(error)) from error
+    home = _open_home(settings, state_dir)
     environments_dir = settings.environments_dir or home.directory.parent / "environments"
     clock = SystemClock()
     link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
     server_clock = ServerClock(link, clock)
+    changed = asyncio.Event()
     around = Surroundings(
         settings=settings,
         home=home,
@@ -52,12 +50,12 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         link=link,
         clock=clock,
         server_clock=server_clock,
+        changed=changed.set,
     )
     ReplicaLogs(link, state_dir, settings.node)
     agent = Agent(around)
-    reporter = Reporter(
-        settings.metrics, settings.node, str(forebay.__version__), clock, agent.report
-    )
+    version = str(forebay.__version__)
+    reporter = Reporter(settings.metrics, settings.node, version, clock, agent.report, changed)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     health = Health(server, ["forebay.NodeAgent"])
     address = listen(server, settings.listen)
@@ -67,7 +65,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await stopping.wait()
         await health.set_serving(False)
         log.info("draining")
-        reporter.hurry()
+        changed.set()
         await agent.drain()
         drained.set()
 
@@ -80,9 +78,11 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
             drained,
             nats=link.run(drained),
             clock=_sample_clock(server_clock, link),
-            assignments=_follow_assignments(settings, agent, reporter),
+            assignments=assignments.follow(settings.autoscalers, settings.node, agent.accept),
             reports=reporter.run(),
             replicas=agent.watch_tasks(),
+            measure=agent.measure(),
+            tidy=agent.tidy(),
             health=health.follow(lambda: link.connected),
             drain=drain_when_told(),
         )
@@ -91,6 +91,13 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await server.stop(0)
         await link.close()
         lock.close()
+
+
+def _open_home(settings: NodeAgentSettings, state_dir: Path) -> TritonHome:
+    try:
+        return TritonHome.open(settings.triton_home, state_dir)
+    except TritonHomeError as error:
+        raise OSError(str(error)) from error
 
 
 def _only_agent_of(state_dir: Path) -> IO[str]:
@@ -109,14 +116,6 @@ def _only_agent_of(state_dir: Path) -> IO[str]:
             "its own"
         ) from None
     return lock
-
-
-async def _follow_assignments(
-    settings: NodeAgentSettings, agent: Agent, reporter: Reporter
-) -> None:
-    async for assigned in assignments.watch(settings.autoscaler, settings.node):
-        agent.apply(assigned)
-        reporter.hurry()
 
 
 async def _sample_clock(server_clock: ServerClock, link: NatsLink) -> None:

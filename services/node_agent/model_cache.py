@@ -12,6 +12,7 @@ import nats.js.errors
 import structlog
 from google.protobuf import text_format
 
+from services.node_agent.instance_groups import with_workers, without_gpus
 from services.wire import model_archive, stored_models, streams
 from services.wire.nats_link import NatsLink
 
@@ -90,8 +91,14 @@ class ModelCache:
         with path.open("wb") as out:
             await store.get(name, writeinto=cast(BinaryIO, out))
 
-    def prune(self, used: set[str]) -> None:
-        """Removes models that no replica uses, but for the few used last."""
+    async def prune(self, used: set[str]) -> None:
+        """Removes models that no replica uses, but for the few used last.
+
+        They are out of the way before this first waits: what is fetched meanwhile is fetched anew.
+
+        Raises:
+            OSError: if one cannot be moved away.
+        """
         if not self._directory.is_dir():
             return
         names = {streams.model_object_name(digest) for digest in used}
@@ -101,18 +108,27 @@ class ModelCache:
             if path.is_dir() and not path.name.startswith(".") and path.name not in names
         ]
         unused.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        removed = []
         for path in unused[KEPT_UNUSED:]:
-            shutil.rmtree(path, ignore_errors=True)
+            gone = Path(tempfile.mkdtemp(dir=self._directory, prefix=_SCRATCH))
+            path.rename(gone / path.name)
+            removed.append(gone)
             log.info("model.removed", name=path.name)
+        for gone in removed:
+            await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
 
 
-def build_repository(model: Path, repository: Path, name: str) -> None:
+def build_repository(
+    model: Path, repository: Path, name: str, workers: int = 0, gpus_simulated: bool = False
+) -> None:
     """Makes a Triton model repository with one model, under the deployment's name.
 
     Args:
         model: the unpacked model.
         repository: made anew.
         name: what Triton shall call the model; replaces a `name` in config.pbtxt.
+        workers: instances of the model; 0 leaves it to config.pbtxt.
+        gpus_simulated: whether what config.pbtxt puts on GPUs runs on the CPU.
     """
     shutil.rmtree(repository, ignore_errors=True)
     directory = repository / name
@@ -121,6 +137,9 @@ def build_repository(model: Path, repository: Path, name: str) -> None:
         if entry.name != "config.pbtxt":
             (directory / entry.name).symlink_to(entry.resolve())
     config = model_archive.parse_config((model / "config.pbtxt").read_bytes())
+    config = with_workers(config, workers)
+    if gpus_simulated:
+        config = without_gpus(config)
     config.name = name
     (directory / "config.pbtxt").write_text(text_format.MessageToString(config))
 

@@ -4,7 +4,6 @@ Its state moves by the table in replica_states; restarts follow restart_policy.
 """
 
 import asyncio
-from dataclasses import dataclass
 
 import grpc.aio
 import nats.errors
@@ -15,28 +14,25 @@ from google.protobuf.duration_pb2 import Duration
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
-from services.node_agent import canary, replica_states
+from services.node_agent import canary, replica_environment, replica_states
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.housekeeping import describe, forget_dead_regions
 from services.node_agent.intake import Intake
-from services.node_agent.model_cache import ModelCache, ModelError, build_repository
-from services.node_agent.python_environment import PythonEnvironments, RequirementsError
+from services.node_agent.model_cache import ModelError
+from services.node_agent.preparation import prepare
+from services.node_agent.python_environment import RequirementsError
 from services.node_agent.replica_log import read_tail
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
-from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
 from services.node_agent.triton_client import TritonClient
-from services.node_agent.triton_home import TritonHome
 from services.node_agent.triton_log import last_words
 from services.node_agent.triton_process import (
     TritonExitedError,
     TritonProcess,
     remove_shared_memory,
 )
-from services.runtime.clock import Clock
 from services.wire import names
-from services.wire.nats_link import NatsLink
-from services.wire.server_clock import ServerClock
 from services.wire.triton_stubs import service_pb2 as triton
 
 log = structlog.get_logger()
@@ -44,25 +40,13 @@ log = structlog.get_logger()
 CANARY_TIMEOUT_S = 60.0
 GIVE_BACK_S = 2.0
 NATS_RETRY_S = 0.1
+NATS_LOOK_S = 0.02
 
 _NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error)
 
 
 class ReplicaFailedError(Exception):
     """The replica cannot serve; the text says why, for a person."""
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all replicas of a node share."""
-
-    settings: NodeAgentSettings
-    home: TritonHome
-    models: ModelCache
-    environments: PythonEnvironments
-    link: NatsLink
-    clock: Clock
-    server_clock: ServerClock
 
 
 class Replica:
@@ -82,7 +66,8 @@ class Replica:
         self._intake: Intake | None = None
         self._failures = Failures()
         self._start_count = 0
-        self._startup_s: float | None = None
+        self._started_s: float | None = None
+        self._startup_s = 0.0
         self._resident_bytes = 0
         self._answered_count = 0
         self._died_under_requests = False
@@ -137,14 +122,14 @@ class Replica:
     async def _live(self) -> None:
         clock, link = self._around.clock, self._around.link
         while True:
-            started_s, ready_s = clock.monotonic_s(), None
+            ready_s = None
             connections = link.connections
             self._answered_count, self._died_under_requests = 0, False
             try:
                 await self._start()
+                self._note_startup()
                 await self._until_nats()
                 ready_s = clock.monotonic_s()
-                self._startup_s = ready_s - started_s
                 self._become(replica_states.READY, "")
                 await self._serve_until_lost()
             except _NATS_ERRORS as error:
@@ -174,7 +159,7 @@ class Replica:
     async def _until_nats(self) -> None:
         while not self._around.link.connected:
             self.message = "waiting for NATS"
-            await asyncio.sleep(NATS_RETRY_S)
+            await asyncio.sleep(NATS_LOOK_S)
 
     async def _rest(self, reason: str) -> None:
         wait_s = self._failures.wait_s(self._around.settings.failure_retry_s)
@@ -209,14 +194,11 @@ class Replica:
 
     async def _launch(self) -> TritonProcess:
         around, assignment = self._around, self.assignment
-        self._say("fetching the model")
-        model = await around.models.fetch(assignment.model_digest)
-        environment = await around.environments.of(model, self._say)
-        await asyncio.to_thread(
-            build_repository, model, self.directory / "repository", self.deployment
+        environment = await prepare(
+            assignment, self.directory, around.models, around.environments, self._say
         )
-        remove_shared_memory(assignment.replica_id)
         self._start_count += 1
+        self._started_s = around.clock.monotonic_s()
         self._say("Triton is loading the model")
         starting = asyncio.ensure_future(
             asyncio.to_thread(
@@ -226,7 +208,8 @@ class Replica:
                 assignment.replica_id,
                 self.deployment,
                 environment,
-                list(assignment.gpu_uuids),
+                replica_environment.visible_gpus(assignment),
+                replica_environment.variables(assignment),
             )
         )
         try:
@@ -236,6 +219,16 @@ class Replica:
             self._process = await starting
             raise
         return self._process
+
+    def _note_startup(self) -> None:
+        """Keeps how long its Triton took from its start until now, unless it was ready before."""
+        process = self._process
+        if process is None:
+            return
+        if self._started_s is not None:
+            process.note_startup(self._around.clock.monotonic_s() - self._started_s)
+            self._started_s = None
+        self._startup_s = process.record.startup_s
 
     async def _wait_listening(self, process: TritonProcess) -> None:
         timeout_s = self._around.settings.startup_timeout_s
@@ -348,6 +341,7 @@ class Replica:
             replica=self.assignment.replica_id,
             state=ReplicaStatus.State.Name(state),
         )
+        self._around.changed()
 
     async def measure(self) -> None:
         """Measures its Triton's memory and keeps its log within bounds, off the event loop."""
@@ -361,8 +355,7 @@ class Replica:
     def status(self) -> ReplicaStatus:
         """Its state, complete."""
         startup = Duration()
-        if self._startup_s is not None:
-            startup.FromMilliseconds(int(self._startup_s * 1000))
+        startup.FromMilliseconds(int(self._startup_s * 1000))
         return ReplicaStatus(
             replica_id=self.assignment.replica_id,
             deployment=self.assignment.deployment,
@@ -375,7 +368,7 @@ class Replica:
             ongoing_count=self.ongoing_count,
             attempt_counts=self.tallies.attempts,
             start_count=self._start_count,
-            startup_time=startup if self._startup_s is not None else None,
+            startup_time=startup if self._startup_s else None,
             queue_wait=self.tallies.queue_wait.to_proto(),
             service_time=self.tallies.service_time.to_proto(),
             resident_memory_bytes=self._resident_bytes,

@@ -29,8 +29,18 @@ class Reporter:
         version: str,
         clock: Clock,
         state: Callable[[], Awaitable[NodeReport]],
+        changed: asyncio.Event,
     ) -> None:
-        """Reports what `state` returns to the metrics service at an address."""
+        """Reports what `state` returns to the metrics service at an address.
+
+        Args:
+            address: of metrics, as host:port.
+            node: id of this node.
+            version: of the agent software.
+            clock: this machine's.
+            state: gives the complete state.
+            changed: set by whoever changes something: the next report goes out at once.
+        """
         self._address = address
         self._registration = NodeRegistration(
             node=names.node_name(node), instance_id=secrets.token_hex(8), agent_version=version
@@ -38,11 +48,7 @@ class Reporter:
         self._clock = clock
         self._state = state
         self._interval_s = FIRST_INTERVAL_S
-        self._changed = asyncio.Event()
-
-    def hurry(self) -> None:
-        """Has the next report go out at once: something changed."""
-        self._changed.set()
+        self._changed = changed
 
     async def run(self) -> None:
         """Reports for ever; a broken stream is opened again after a second."""
@@ -66,11 +72,12 @@ class Reporter:
         sequence_number = 0
         while True:
             sequence_number += 1
+            # Before the state is read: what changes while it is makes another report.
+            self._changed.clear()
             report = await self._state()
             report.sequence_number = sequence_number
             report.sample_time.FromMilliseconds(int(self._clock.wall_s() * 1000))
             yield ReportRequest(report=report)
-            self._changed.clear()
             try:
                 async with asyncio.timeout(self._interval_s):
                     await self._changed.wait()

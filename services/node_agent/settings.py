@@ -5,8 +5,9 @@ import re
 import socket
 import sys
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
@@ -33,6 +34,30 @@ def default_triton_home() -> Path:
     return own if own.is_dir() and not beside.is_dir() else beside
 
 
+_RESOURCE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+_MAX_RESOURCES = 64
+
+
+def _addresses(value: str) -> str:
+    for address in value.split(","):
+        ports.split(address)
+    return value
+
+
+def _resources(value: dict[str, float]) -> dict[str, float]:
+    if len(value) > _MAX_RESOURCES:
+        raise ValueError(f"{len(value)} resources; a node has at most {_MAX_RESOURCES}")
+    for name, amount in value.items():
+        if not _RESOURCE.fullmatch(name):
+            raise ValueError(
+                f"{name!r} is not the name of a resource: write a lower-case letter and up to 62 "
+                "letters, digits, _ or -"
+            )
+        if not 0 < amount < float("inf"):
+            raise ValueError(f"{name} = {amount:g}: an amount is more than 0; leave out what is 0")
+    return value
+
+
 class NodeAgentSettings(ServiceSettings):
     """Runs Triton replicas on this machine and feeds them from the queue."""
 
@@ -49,7 +74,45 @@ class NodeAgentSettings(ServiceSettings):
     slots: int = Field(
         2, ge=0, le=1024, description="Replicas without a GPU that may run here at once."
     )
-    autoscaler: Address = Field(ports.AUTOSCALER, description="Who says what to run, as host:port.")
+    cpus: float | None = Field(
+        None,
+        gt=0,
+        le=4096,
+        description="CPUs that replicas may declare together. Unset: those this process may use.",
+    )
+    memory_bytes: int | None = Field(
+        None,
+        ge=1,
+        le=1 << 60,
+        description="Memory that replicas may declare together, in bytes. Unset: the machine's, or "
+        "the limit of this process' control group if that is less.",
+    )
+    resources: Annotated[dict[str, float], AfterValidator(_resources)] = Field(
+        {},
+        description='Other resources that replicas may declare, as name and amount: {"tpu": 2}. At '
+        "most 64; names of lower-case letters, digits, _ and -.",
+    )
+    simulated_gpus: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="GPUs to make up, in place of those of the machine, for trying things out: "
+        "their replicas run on the CPU.",
+    )
+    simulated_gpu_memory_bytes: int = Field(
+        24 * 1024**3, ge=1, le=1 << 60, description="Memory of each simulated GPU, in bytes."
+    )
+    simulated_gpu_product: str = Field(
+        "Simulated GPU",
+        min_length=1,
+        max_length=100,
+        description="Product that simulated GPUs pretend to be; the word Simulated is added.",
+    )
+    autoscaler: Annotated[str, AfterValidator(_addresses)] = Field(
+        ports.AUTOSCALER,
+        description="Who says what to run, as host:port; several separated by commas, of which "
+        "the one that leads is followed.",
+    )
     metrics: Address = Field(ports.METRICS, description="Who is reported to, as host:port.")
     listen: Address = Field(
         ports.NODE_AGENT, description="Where the health service listens, as host:port."
@@ -77,3 +140,8 @@ class NodeAgentSettings(ServiceSettings):
         le=3600,
         description="How long a replica rests after three failures in a row, in seconds.",
     )
+
+    @property
+    def autoscalers(self) -> tuple[str, ...]:
+        """Each autoscaler's address."""
+        return tuple(self.autoscaler.split(","))

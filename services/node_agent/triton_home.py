@@ -5,6 +5,7 @@ bin/tritonserver    backends/python/…    lib/…    base-env/    manifest.json
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,16 +59,24 @@ class TritonHome:
         """The Python environment of models without requirements."""
         return self.directory / "base-env"
 
-    def process_environment(self, python_environment: Path) -> dict[str, str]:
+    def process_environment(
+        self, python_environment: Path, variables: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         """Environment variables for a Triton whose models run in a Python environment.
 
         What configures our own processes is left out: credentials are none of a model's business.
+
+        Args:
+            python_environment: what the model's Python code runs in.
+            variables: of the replica's own; a PATH or LD_LIBRARY_PATH among them comes after what
+                Triton needs there.
         """
         kept = {
             key: value
             for key, value in os.environ.items()
             if not key.startswith(("FOREBAY_", "OTEL_", "PYTHON", "VIRTUAL_ENV"))
         }
+        kept |= variables or {}
         path = kept.get("PATH", "/usr/local/bin:/usr/bin:/bin")
         libraries = [str(self.directory / "lib"), kept.get("LD_LIBRARY_PATH", "")]
         return {

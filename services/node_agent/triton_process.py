@@ -6,11 +6,13 @@ chosen by the kernel and bound to loopback.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from services.runtime.process import write_atomically
 
 log = structlog.get_logger()
 
-POLL_S = 0.05
+POLL_S = 0.02
+LOOK_ANYWAY_S = 0.5
+"""Longest time between two looks at its sockets, each of which takes milliseconds of CPU."""
 STOP_TIMEOUT_S = 10.0
 MAX_LOG_BYTES = 8 * 1024 * 1024
 
@@ -40,11 +44,13 @@ class ProcessRecord:
         start_ticks: when it was started, in clock ticks since boot: ids are used again, and the
             wall clock can be set.
         port: its gRPC port on loopback; 0 until it listens.
+        startup_s: time from its start to its replica's first READY; 0 before.
     """
 
     pid: int
     start_ticks: int
     port: int = 0
+    startup_s: float = 0.0
 
 
 class TritonProcess:
@@ -66,7 +72,8 @@ class TritonProcess:
         replica_id: str,
         model: str,
         python_environment: Path,
-        gpu_uuids: list[str],
+        gpu_uuids: Sequence[str],
+        variables: Mapping[str, str] | None = None,
     ) -> "TritonProcess":
         """Starts a Triton on the repository in a replica's directory. Blocks shortly.
 
@@ -77,9 +84,10 @@ class TritonProcess:
             model: the model to load.
             python_environment: what the model's Python code runs in.
             gpu_uuids: the GPUs it may see; none hides all.
+            variables: further ones of its environment.
         """
         _rotate(directory / "triton.log")
-        environment = home.process_environment(python_environment)
+        environment = home.process_environment(python_environment, variables)
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpu_uuids)
         command = [
             str(home.binary),
@@ -148,16 +156,26 @@ class TritonProcess:
             TritonExitedError: if it ends before.
             TimeoutError: if it takes longer.
         """
+        log_file = self._directory / "triton.log"
+        looks = round(LOOK_ANYWAY_S / POLL_S)
         async with asyncio.timeout(timeout_s):
-            while self.record.port == 0:
+            seen = -1
+            for look in itertools.count():
                 if not self.is_alive():
                     raise TritonExitedError
-                port = await asyncio.to_thread(_listening_port, self.record.pid)
-                if port:
-                    self.record = replace(self.record, port=port)
-                    self._write()
-                else:
-                    await asyncio.sleep(POLL_S)
+                # It writes to its log that it listens, right after it does.
+                written = log_file.stat().st_size
+                if written != seen or not look % looks:
+                    seen = written
+                    port = await asyncio.to_thread(_listening_port, self.record.pid)
+                    if port:
+                        self._note(port=port)
+                        return
+                await asyncio.sleep(POLL_S)
+
+    def note_startup(self, startup_s: float) -> None:
+        """Notes how long its start took, for an agent that adopts it."""
+        self._note(startup_s=startup_s)
 
     async def wait_exit(self) -> None:
         """Waits until it has ended, however long that takes."""
@@ -216,6 +234,10 @@ class TritonProcess:
         except (ProcessLookupError, PermissionError):
             # Gone already; the group's id may even be another user's by now.
             pass
+
+    def _note(self, **known: float) -> None:
+        self.record = replace(self.record, **known)  # type: ignore[arg-type]
+        self._write()
 
     def _write(self) -> None:
         write_atomically(self._directory / "process.json", json.dumps(asdict(self.record)))

@@ -132,7 +132,7 @@ async def test_pruning_keeps_what_is_used_and_what_was_used_last(
     digests = [await store(link, packed(tmp_path, str(number))) for number in range(7)]
     for age_s, digest in enumerate(digests):
         os.utime(await cache.fetch(digest), (age_s, age_s))
-    cache.prune({digests[0]})
+    await cache.prune({digests[0]})
     kept = {digests[0], *digests[-KEPT_UNUSED:]}
     assert left(tmp_path) == sorted(map(streams.model_object_name, kept))
 

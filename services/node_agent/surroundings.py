@@ -1,0 +1,37 @@
+"""What all replicas of a node share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.node_agent.model_cache import ModelCache
+from services.node_agent.python_environment import PythonEnvironments
+from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.triton_home import TritonHome
+from services.runtime.clock import Clock
+from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all replicas of a node share.
+
+    Attributes:
+        settings: of the agent.
+        home: the prepared Triton.
+        models: unpacked models.
+        environments: Python environments of models.
+        link: to NATS.
+        clock: this machine's.
+        server_clock: nats-server's.
+        changed: called whenever the state of a replica changes.
+    """
+
+    settings: NodeAgentSettings
+    home: TritonHome
+    models: ModelCache
+    environments: PythonEnvironments
+    link: NatsLink
+    clock: Clock
+    server_clock: ServerClock
+    changed: Callable[[], None]

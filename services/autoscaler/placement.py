@@ -81,16 +81,21 @@ def pick(
     capacity: Capacity,
     strategy: Strategy = Strategy.COMPACT,
     own_counts: Mapping[str, int] | None = None,
+    least_fullness: float = 0.0,
 ) -> Place | None:
-    """As `place`, without the reasons."""
-    candidates = _survey(demand, capacity, strategy).candidates
-    if not candidates:
-        return None
+    """As `place`, without the reasons, and only on nodes at least so full if that is asked for."""
+    survey = _survey(demand, capacity, strategy)
+    candidates: Iterable[_Candidate] = survey.candidates.values()
+    if least_fullness:
+        least = round(least_fullness, 6)
+        candidates = [c for c in candidates if abs(c[1]) >= least]
     if strategy is Strategy.COMPACT:
         # Fullness is negated in the candidates: the least is the fullest.
-        return min(candidates.values())[3]
-    own = own_counts or {}
-    return min(candidates.values(), key=lambda c: (own.get(c[2], 0), c[1], c[0], c[2]))[3]
+        best = min(candidates, default=None)
+    else:
+        own = own_counts or {}
+        best = min(candidates, key=lambda c: (own.get(c[2], 0), c[1], c[0], c[2]), default=None)
+    return best[3] if best is not None else None
 
 
 def explain(demand: Demand, capacity: Capacity, strategy: Strategy = Strategy.COMPACT) -> str:

@@ -13,6 +13,8 @@ PURE = (
     "services/autoscaler/lease.py",
     "services/autoscaler/assignments.py",
     "services/autoscaler/capacity.py",
+    "services/autoscaler/consolidation.py",
+    "services/autoscaler/demand.py",
     "services/autoscaler/roster.py",
     "services/autoscaler/view.py",
     "services/autoscaler/placement.py",

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from forebay.cli import scaling_commands, up_options
 from forebay.cli.options import (
     AutoscalerOption,
     MetricsOption,
     NameArgument,
+    OptionalNameArgument,
     OutputOption,
     RouterOption,
     StateDirOption,
@@ -70,32 +72,21 @@ def _root(
 
 @app.command()
 def up(
-    nodes: Annotated[int, typer.Option(min=0, max=64, help="Node agents to start.")] = 1,
-    slots: Annotated[
-        int, typer.Option(min=0, max=1024, help="Replicas without a GPU that each node may run.")
-    ] = 2,
+    nodes: up_options.NodesOption = 1,
+    slots: up_options.SlotsOption = 2,
+    gpus_per_node: up_options.GpusOption = 0,
+    simulated_gpus: up_options.SimulatedOption = False,
+    gpu_product: up_options.ProductOption = None,
+    node_provider: up_options.ProviderOption = "none",
+    max_nodes: up_options.MaxNodesOption = None,
+    autoscalers: up_options.AutoscalersOption = 1,
     state_dir: StateDirOption = None,
-    router_address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0: any.")
-    ] = ports.ROUTER,
-    autoscaler_address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where the autoscaler listens.")
-    ] = ports.AUTOSCALER,
-    metrics_address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where metrics listens.")
-    ] = ports.METRICS,
-    metrics_http_address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Where Prometheus scrapes.")
-    ] = ports.METRICS_HTTP,
-    ack_wait_s: Annotated[
-        float | None,
-        typer.Option(
-            min=1, max=300, help="Seconds without progress after which a request is tried again."
-        ),
-    ] = None,
-    log_level: Annotated[
-        str, typer.Option(help="debug, info, warning or error, for the services' logs.")
-    ] = "info",
+    router_address: up_options.RouterAddressOption = ports.ROUTER,
+    autoscaler_address: up_options.AutoscalerAddressOption = ports.AUTOSCALER,
+    metrics_address: up_options.MetricsAddressOption = ports.METRICS,
+    metrics_http_address: up_options.MetricsHttpAddressOption = ports.METRICS_HTTP,
+    ack_wait_s: up_options.AckWaitOption = None,
+    log_level: up_options.LogLevelOption = "info",
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Run the whole mesh on this machine, in the foreground, until Ctrl-C.
@@ -109,11 +100,16 @@ def up(
     from forebay.local.programs import MeshOptions
     from forebay.local.triton_setup import default_home
 
+    command.check_gpus(gpus_per_node, simulated_gpus, gpu_product)
     options = MeshOptions(
         state_dir=(state_dir or addresses.default_state_dir()).absolute(),
         triton_home=default_home(),
         nodes=nodes,
         slots=slots,
+        gpus_per_node=gpus_per_node,
+        gpu_product=gpu_product,
+        autoscalers=autoscalers,
+        max_nodes=command.nodes_to_add(node_provider, max_nodes),
         router=router_address,
         autoscaler=autoscaler_address,
         metrics=metrics_address,
@@ -129,7 +125,7 @@ def deploy(
     path: Annotated[
         Path, typer.Argument(metavar="FILE|DIR", help="A deployment file, or its directory.")
     ],
-    wait: Annotated[bool, typer.Option(help="Wait until every replica is ready.")] = True,
+    wait: Annotated[bool, typer.Option(help="Wait until its replicas are ready.")] = True,
     timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 300.0,
     autoscaler: AutoscalerOption = None,
     metrics: MetricsOption = None,
@@ -160,9 +156,7 @@ def list_deployments(
 
 @app.command()
 def status(
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A deployment; all if left out.")
-    ] = None,
+    name: OptionalNameArgument = None,
     autoscaler: AutoscalerOption = None,
     metrics: MetricsOption = None,
     state_dir: StateDirOption = None,
@@ -233,9 +227,9 @@ def nodes(
     output: OutputOption = Output.TABLE,
 ) -> None:
     """List the nodes with what they have and run."""
-    from forebay.cli import show
+    from forebay.cli import nodes as command
 
-    run(show.nodes(where_of(metrics=metrics, state_dir=state_dir), output))
+    run(command.nodes(where_of(metrics=metrics, state_dir=state_dir), output))
 
 
 @app.command()
@@ -308,6 +302,9 @@ def schema() -> None:
     from forebay.deployment_file import DeploymentSpec
 
     print_json(DeploymentSpec.model_json_schema())
+
+
+scaling_commands.register(app)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from typing import Any
 
 from forebay.cli.failure import INTERRUPTED, USAGE, CliError
 from forebay.cli.output import Output, Progress, print_json, print_table, progress, say
+from forebay.cli.up_options import NodeProvider
 from forebay.local import triton_setup
 from forebay.local.interpreter import SetupError
 from forebay.local.mesh import LocalMesh, MeshError
@@ -43,6 +44,42 @@ def provide_triton(home: Path, python: Path | None, tell: Progress) -> triton_se
         return triton_setup.set_up(home, python, tell)
     except SetupError as error:
         raise CliError(str(error)) from error
+
+
+DEFAULT_MAX_NODES = 4
+
+
+def check_gpus(gpus_per_node: int, simulated: bool, product: str | None) -> None:
+    """Checks what was said of GPUs.
+
+    Raises:
+        CliError: if GPUs are asked for that nobody can make up or find.
+    """
+    if gpus_per_node and not simulated:
+        raise CliError(
+            f"--gpus-per-node {gpus_per_node} is for simulated GPUs: add --simulated-gpus. The "
+            "GPUs of this machine are found by themselves, by NVML",
+            USAGE,
+        )
+    if simulated and not gpus_per_node:
+        raise CliError("--simulated-gpus: say how many with --gpus-per-node, 1 to 16", USAGE)
+    if product is not None and not simulated:
+        raise CliError(
+            f"--gpu-product {product!r} is for simulated GPUs: add --simulated-gpus", USAGE
+        )
+
+
+def nodes_to_add(provider: NodeProvider, max_nodes: int | None) -> int:
+    """How many nodes the autoscaler may add.
+
+    Raises:
+        CliError: if a number was given and nobody may add any.
+    """
+    if provider == "local":
+        return DEFAULT_MAX_NODES if max_nodes is None else max_nodes
+    if max_nodes is not None:
+        raise CliError(f"--max-nodes {max_nodes}: add --node-provider local", USAGE)
+    return 0
 
 
 async def up(options: MeshOptions, output: Output) -> None:
@@ -131,10 +168,15 @@ def _print_addresses(mesh: LocalMesh, output: Output) -> None:
     if output is Output.JSON:
         print_json({**listening, "nodes": options.nodes, "state_dir": str(options.state_dir)})
     else:
-        scope = {name: _scope(address) for name, address in listening.items()}
-        rows = [(name, address, scope[name]) for name, address in listening.items()]
-        slots = f"{options.slots} CPU slots each"
-        rows.append(("nodes", str(options.nodes), slots))
+        others = listening.pop("autoscalers")[1:]
+        rows = [(name, address, _scope(address)) for name, address in listening.items()]
+        rows += [("autoscaler, second", address, _scope(address)) for address in others]
+        each = f"{options.slots} CPU slots each"
+        if options.gpus_per_node:
+            each += f", {options.gpus_per_node} SIMULATED GPUs each, on the CPU"
+        rows.append(("nodes", str(options.nodes), each))
+        if options.max_nodes:
+            rows.append(("more nodes", f"up to {options.max_nodes}", "as replicas need them"))
         print_table(("MESH", "ADDRESS", ""), rows)
     say(f"\nstate and logs: {options.state_dir}")
     say("deploy a model with `forebay deploy FILE` in another terminal; Ctrl-C stops everything")

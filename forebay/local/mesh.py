@@ -1,6 +1,7 @@
 """The whole mesh on one machine, as separate processes that are kept running."""
 
 import asyncio
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable
@@ -11,16 +12,19 @@ from types import TracebackType
 from typing import Self
 
 import grpc.aio
+import psutil
 
 from forebay.addresses import MESH_FILE
 from forebay.local import nats_server, programs, readiness, state
 from forebay.local.child import Child, ChildFailedError
+from forebay.local.guardian import Guardian
 from forebay.local.programs import MeshAddresses, MeshOptions
 from forebay.local.reserved_ports import ReservedPorts
 from services.runtime.process import write_atomically
 
 START_TIMEOUT_S = 60.0
 DEATHS_ALLOWED_AT_START = 2
+AGENTS = "the node agents and their Tritons"
 _POLL_S = 0.02
 
 Say = Callable[[str], None]
@@ -66,7 +70,7 @@ class LocalMesh:
         return self._addresses
 
     def pid(self, name: str) -> int | None:
-        """Process id of nats, metrics, autoscaler, router or node-N while it runs."""
+        """Process id of nats, metrics, autoscaler, autoscaler-2, router or node-N while it runs."""
         return self._children[name].pid
 
     def start_count(self, name: str) -> int:
@@ -116,6 +120,8 @@ class LocalMesh:
         for name, group in self._stop_order():
             self._say(f"stopping {name}")
             obeyed = await asyncio.gather(*(child.stop() for child in group))
+            if name == AGENTS:
+                await self._end_added()
             for child, did in zip(group, obeyed, strict=True):
                 if not did:
                     self._say(
@@ -137,6 +143,9 @@ class LocalMesh:
         """Kills every process at once, for good; `stop` then has nothing to wait for."""
         for child in self._children.values():
             child.kill(stopping=True)
+        for process in self._added():
+            with contextlib.suppress(psutil.Error):
+                process.kill()
 
     async def _launch(self) -> None:
         options = self.options
@@ -149,12 +158,16 @@ class LocalMesh:
         for directory in ("logs", "run", "nodes"):
             (options.state_dir / directory).mkdir(mode=0o700, exist_ok=True)
         reserved = self._held.enter_context(ReservedPorts())
+        autoscalers = [reserved.reserve(options.autoscaler)]
+        others = f"{options.autoscaler.rpartition(':')[0]}:0"
+        autoscalers += [reserved.reserve(others) for _ in range(options.autoscalers - 1)]
         self._addresses = addresses = MeshAddresses(
             router=reserved.reserve(options.router),
-            autoscaler=reserved.reserve(options.autoscaler),
+            autoscaler=autoscalers[0],
             metrics=reserved.reserve(options.metrics),
             metrics_http=reserved.reserve(options.metrics_http),
             nats=reserved.reserve("127.0.0.1:0"),
+            autoscalers=tuple(autoscalers),
         )
         binary = nats_server.find_binary()
         if binary is None:
@@ -169,6 +182,8 @@ class LocalMesh:
             *programs.services(options, addresses, files),
         ]
         self._children = {spec.name: Child(spec, self._say) for spec in specs}
+        if options.max_nodes:
+            self._held.enter_context(Guardian(options.state_dir, programs.environment(options)))
         self._runner = asyncio.create_task(self._run())
 
     async def _run(self) -> None:
@@ -193,27 +208,44 @@ class LocalMesh:
                 await asyncio.sleep(_POLL_S)
 
     async def _not_ready(self) -> list[str]:
-        found = []
+        autoscalers = programs.autoscaler_names(self.options)
+        found: list[str] = []
+        standing_by: list[str] = []
         for name, child in self._children.items():
             if name == programs.NATS:
                 continue
             written = child.ready()
             address = written and (written.get(child_service(name)))
-            if not address or not await readiness.serves(address):
-                found.append(name)
-        return found
+            if address and await readiness.serves(address):
+                continue
+            # One leads; whether another one calls itself healthy is its own affair.
+            (standing_by if address and name in autoscalers else found).append(name)
+        return found if len(standing_by) < len(autoscalers) else [*found, *standing_by]
 
     def _stop_order(self) -> Iterable[tuple[str, list[Child]]]:
-        agents = [
-            self._children[name]
-            for name in programs.node_names(self.options)
-            if name in self._children
-        ]
-        for name in (programs.ROUTER, None, programs.AUTOSCALER, programs.METRICS, programs.NATS):
-            if name is None and agents:
-                yield "the node agents and their Tritons", agents
-            elif name in self._children:
-                yield name, [self._children[name]]
+        """Autoscalers before agents: none shall find a place for what goes now, or add nodes."""
+        children = self._children
+        for name, members in (
+            (programs.ROUTER, [programs.ROUTER]),
+            (programs.AUTOSCALER, programs.autoscaler_names(self.options)),
+            (AGENTS, programs.node_names(self.options)),
+            (programs.METRICS, [programs.METRICS]),
+            (programs.NATS, [programs.NATS]),
+        ):
+            group = [children[member] for member in members if member in children]
+            if group or (name == AGENTS and self.options.max_nodes and children):
+                yield name, group
+
+    def _added(self) -> list[psutil.Process]:
+        """Node agents that an autoscaler has started."""
+        if not self.options.max_nodes:
+            return []
+        own = {child.pid for child in self._children.values()}
+        return [p for p in state.agents_of(self.options.state_dir) if p.pid not in own]
+
+    async def _end_added(self) -> None:
+        added = await asyncio.to_thread(self._added)
+        await asyncio.to_thread(state.end, added, programs.DRAIN_GRACE_S)
 
     async def _sweep(self) -> None:
         """Ends what is left of the mesh, such as Tritons of an agent that was killed."""
@@ -237,5 +269,6 @@ class LocalMesh:
 
 def child_service(name: str) -> str:
     """What a process calls its own address in its ready file."""
-    services = (programs.METRICS, programs.AUTOSCALER, programs.ROUTER)
-    return name if name in services else "node_agent"
+    if name.startswith(programs.AUTOSCALER):
+        return programs.AUTOSCALER
+    return name if name in (programs.METRICS, programs.ROUTER) else "node_agent"

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ STATE_VARIABLE = "FOREBAY_LOCAL_STATE"
 """In the environment of every process of a local mesh: its state directory."""
 
 LEFTOVER_GRACE_S = 8.0
+
+_AGENT = re.compile(r"(^services\.node_agent\.main|(^|/)forebay-node-agent)$")
 
 
 class StateInUseError(Exception):
@@ -57,6 +60,16 @@ def processes_of(state_dir: Path) -> list[psutil.Process]:
             if process.environ().get(STATE_VARIABLE) == wanted or (
                 _is_replica(process) and any(nodes in word for word in process.cmdline())
             ):
+                found.append(process)
+    return found
+
+
+def agents_of(state_dir: Path) -> list[psutil.Process]:
+    """Node agents among `processes_of`, whoever started them."""
+    found = []
+    for process in processes_of(state_dir):
+        with contextlib.suppress(psutil.Error):
+            if any(_AGENT.search(word) for word in process.cmdline()):
                 found.append(process)
     return found
 

@@ -97,6 +97,12 @@ class _Watch:
                         if not self._accept(_read(response)):
                             reason = "refused what it said"
                             break
+                        if not accepted:
+                            log.info(
+                                "assignments.followed",
+                                autoscaler=self._address,
+                                epoch=response.epoch,
+                            )
                         accepted = True
                         self._last_reason = ""
             except grpc.aio.AioRpcError as error:

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from forebay.v1.metrics_pb2 import DeploymentLoad, Snapshot
 from forebay.v1.node_pb2 import Node, ReplicaStatus
 from services.metrics.snapshots import Mesh
-from services.metrics.window import Histogram
+from services.metrics.window import Sum
 from services.wire import names
 
 _STATES = [
@@ -51,6 +51,13 @@ class MeshCollector(Collector):
         yield from _queues(snapshot)
         yield from self._replicas(snapshot)
         yield from _nodes(snapshot)
+        yield from _resources(snapshot)
+        refused = CounterMetricFamily(
+            "forebay_reports_refused", "Reports that were refused, by reason.", labels=["reason"]
+        )
+        for reason, count in self._mesh.refusals.counts.items():
+            refused.add_metric([reason.value], count)
+        yield refused
 
     def _replicas(self, snapshot: Snapshot) -> Iterator[Metric]:
         attempts = CounterMetricFamily(
@@ -73,8 +80,8 @@ class MeshCollector(Collector):
                 continue
             for outcome, count in sorted(totals.attempts.items()):
                 attempts.add_metric([deployment, outcome], count)
-            _add_histogram(queue_wait, deployment, totals.queue_wait)
-            _add_histogram(service_time, deployment, totals.service_time)
+            _add_histogram(queue_wait, deployment, totals.queue_wait.total)
+            _add_histogram(service_time, deployment, totals.service_time.total)
         yield from (attempts, queue_wait, service_time)
 
 
@@ -107,13 +114,37 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         ),
     ):
         yield _by_deployment(snapshot, name, help_text, field)
-    age = GaugeMetricFamily(
-        "forebay_input_age_seconds", "Age of the oldest input.", labels=["deployment"]
+    for name, help_text, field in (
+        ("forebay_input_age_seconds", "Age of the oldest input.", "age"),
+        (
+            "forebay_oldest_queued_age_seconds",
+            "Age of the oldest request not yet delivered.",
+            "oldest_queued_age",
+        ),
+        (
+            "forebay_replica_startup_seconds",
+            "Mean time from a Triton's start to READY.",
+            "startup_time",
+        ),
+    ):
+        yield _seconds(snapshot, name, help_text, field)
+    poison = CounterMetricFamily(
+        "forebay_poison_requests",
+        "Requests set aside after too many deliveries.",
+        labels=["deployment"],
     )
     for load in snapshot.deployments:
-        if load.HasField("age"):
-            age.add_metric([names.deployment_id(load.deployment)], load.age.ToNanoseconds() / 1e9)
-    yield age
+        poison.add_metric([names.deployment_id(load.deployment)], load.poison_count)
+    yield poison
+
+
+def _seconds(snapshot: Snapshot, name: str, help_text: str, field: str) -> Metric:
+    family = GaugeMetricFamily(name, help_text, labels=["deployment"])
+    for load in snapshot.deployments:
+        if load.HasField(field):
+            value_s = getattr(load, field).ToNanoseconds() / 1e9
+            family.add_metric([names.deployment_id(load.deployment)], value_s)
+    return family
 
 
 def _by_deployment(snapshot: Snapshot, name: str, help_text: str, field: str) -> Metric:
@@ -183,9 +214,34 @@ def _nodes(snapshot: Snapshot) -> Iterator[Metric]:
     yield from (up, slots, *gpu.values())
 
 
-def _add_histogram(family: HistogramMetricFamily, deployment: str, seen: Histogram | None) -> None:
-    if seen is None:
+def _resources(snapshot: Snapshot) -> Iterator[Metric]:
+    cpus = GaugeMetricFamily("forebay_node_cpus", "CPUs replicas may declare.", labels=["node"])
+    memory = GaugeMetricFamily(
+        "forebay_node_memory_bytes", "Memory replicas may declare.", labels=["node"]
+    )
+    custom = GaugeMetricFamily(
+        "forebay_node_custom_resources",
+        "Other resources replicas may declare.",
+        labels=["node", "resource"],
+    )
+    for node in snapshot.nodes:
+        if node.state == Node.STATE_OFFLINE:
+            continue
+        name = names.node_id(node.name)
+        # Zero is an agent's word for not known.
+        if node.cpus:
+            cpus.add_metric([name], node.cpus)
+        if node.memory_bytes:
+            memory.add_metric([name], node.memory_bytes)
+        for resource, amount in sorted(node.custom.items()):
+            custom.add_metric([name, resource], amount)
+    yield from (cpus, memory, custom)
+
+
+def _add_histogram(family: HistogramMetricFamily, deployment: str, total: Sum | None) -> None:
+    if total is None:
         return
+    seen = total.histogram()
     running = 0
     buckets: list[tuple[str, float]] = []
     for bound_s, count in zip((*seen.bounds_s, float("inf")), seen.counts, strict=True):

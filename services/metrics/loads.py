@@ -7,7 +7,7 @@ replicas come and go, and windows hold only what happened in them.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.metrics.window import Histogram, HistogramWindow, difference, total
+from services.metrics.window import Histogram, HistogramWindow, Sum, difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,33 @@ class ReplicaCounts:
     service_time: Histogram | None
 
 
+class Durations:
+    """One kind of duration of one deployment: all since it is known, and the last window."""
+
+    __slots__ = ("total", "window")
+
+    def __init__(self, window_s: float) -> None:
+        self.total: Sum | None = None
+        self.window = HistogramWindow(window_s)
+
+    def add(self, now_s: float, before: Histogram | None, now: Histogram) -> None:
+        """Adds what was observed between two reports of one replica."""
+        if self.total is None:
+            self.total = Sum(now.bounds_s)
+        if before is not None and before.counts == now.counts and before.bounds_s == now.bounds_s:
+            return
+        observed = difference(before, now)
+        self.total.add(observed)
+        self.window.add(now_s, observed)
+
+
 @dataclass(slots=True)
 class DeploymentTotals:
     """Everything counted for one deployment since this process knows it."""
 
-    queue_wait_window: HistogramWindow
-    service_time_window: HistogramWindow
+    queue_wait: Durations
+    service_time: Durations
     attempts: dict[str, int] = field(default_factory=dict)
-    queue_wait: Histogram | None = None
-    service_time: Histogram | None = None
 
 
 class LoadTable:
@@ -42,7 +60,7 @@ class LoadTable:
 
     def apply(
         self, now_s: float, node: str, replicas: Iterable[ReplicaCounts], first_report: bool
-    ) -> None:
+    ) -> set[str]:
         """Adds what happened on a node since its last report.
 
         Args:
@@ -51,14 +69,28 @@ class LoadTable:
             replicas: everything it reports.
             first_report: whether this is the first report seen of a node whose agent may be older
                 than this process: what it counted until now belongs to no window.
+
+        Returns:
+            Deployments of which attempts have ended.
         """
         before = self._last.get(node, {})
         now = {replica.replica_id: replica for replica in replicas}
+        busy: set[str] = set()
         for replica in now.values():
             totals = self._totals.get(replica.deployment) or self._begin(replica.deployment)
-            if not first_report:
-                _add(totals, now_s, before.get(replica.replica_id), replica)
+            if first_report:
+                continue
+            old = before.get(replica.replica_id)
+            if old is None or old.attempts != replica.attempts:
+                _add_attempts(totals, old, replica)
+                busy.add(replica.deployment)
+            if replica.queue_wait is not None:
+                totals.queue_wait.add(now_s, old.queue_wait if old else None, replica.queue_wait)
+            if replica.service_time is not None:
+                served = old.service_time if old else None
+                totals.service_time.add(now_s, served, replica.service_time)
         self._last[node] = now
+        return busy
 
     def begin_anew(self, node: str) -> None:
         """Takes note that a node's agent was started anew and counts from zero."""
@@ -76,24 +108,16 @@ class LoadTable:
         return self._totals.get(deployment)
 
     def _begin(self, deployment: str) -> DeploymentTotals:
-        totals = DeploymentTotals(HistogramWindow(self._window_s), HistogramWindow(self._window_s))
+        totals = DeploymentTotals(Durations(self._window_s), Durations(self._window_s))
         self._totals[deployment] = totals
         return totals
 
 
-def _add(
-    totals: DeploymentTotals, now_s: float, before: ReplicaCounts | None, now: ReplicaCounts
+def _add_attempts(
+    totals: DeploymentTotals, before: ReplicaCounts | None, now: ReplicaCounts
 ) -> None:
     old_attempts = before.attempts if before else {}
     began_anew = any(now.attempts.get(outcome, 0) < n for outcome, n in old_attempts.items())
     for outcome, count in now.attempts.items():
         new = count - (0 if began_anew else old_attempts.get(outcome, 0))
         totals.attempts[outcome] = totals.attempts.get(outcome, 0) + new
-    if now.queue_wait is not None:
-        observed = difference(before.queue_wait if before else None, now.queue_wait)
-        totals.queue_wait = total(totals.queue_wait, observed)
-        totals.queue_wait_window.add(now_s, observed)
-    if now.service_time is not None:
-        observed = difference(before.service_time if before else None, now.service_time)
-        totals.service_time = total(totals.service_time, observed)
-        totals.service_time_window.add(now_s, observed)

@@ -7,7 +7,7 @@ import grpc.aio
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from forebay.v1 import metrics_pb2_grpc, node_pb2_grpc
+from forebay.v1 import node_pb2_grpc
 from services.metrics import exposition
 from services.metrics.http_server import HttpServer, Page
 from services.metrics.loads import LoadTable
@@ -41,13 +41,13 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
     deployments = KvMirror(link, streams.deployments_bucket)
     queues = Queues(link, deployments, clock, settings.window_s)
     mesh = Mesh(NodeTable(settings.node_grace_s), LoadTable(settings.window_s), queues, clock)
-    nodes = NodeService(mesh, ReplicaLogs(link), settings.report_interval_s)
-    snapshots = MetricsService(mesh)
+    nodes = NodeService(mesh, ReplicaLogs(link), clock, settings.report_interval_s)
+    snapshots = MetricsService(mesh, clock)
     http = HttpServer(_pages(exposition.registry(mesh, lambda: link.connected), link))
 
     server = grpc.aio.server(options=SERVER_OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
-    metrics_pb2_grpc.add_MetricsServiceServicer_to_server(snapshots, server)
+    server.add_generic_rpc_handlers((snapshots,))
     health = Health(server, SERVICE_NAMES)
     address = listen(server, settings.listen)
     await http.start(settings.http_listen)

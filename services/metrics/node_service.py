@@ -2,20 +2,26 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 
 from forebay.v1 import node_pb2, node_pb2_grpc
-from services.metrics.nodes import ReportError, TooManyNodesError
+from services.metrics.nodes import TooManyNodesError
 from services.metrics.replica_logs import ReplicaLogError, ReplicaLogs
+from services.metrics.report_check import Refusal, ReportError
 from services.metrics.snapshots import Mesh
+from services.runtime.clock import Clock
 from services.wire import names, pages
 
 log = structlog.get_logger()
 
 MAX_TAIL_LINES = 10_000
+
+ACKNOWLEDGE_INTERVAL_S = 5.0
+"""A message to an agent costs as much as one from it, and agents wait for none."""
 
 _Ending = tuple[grpc.StatusCode, str]
 
@@ -35,9 +41,12 @@ class _Session:
 class NodeService(node_pb2_grpc.NodeServiceServicer):
     """What the nodes have and what they are doing."""
 
-    def __init__(self, mesh: Mesh, logs: ReplicaLogs, report_interval_s: float) -> None:
+    def __init__(
+        self, mesh: Mesh, logs: ReplicaLogs, clock: Clock, report_interval_s: float
+    ) -> None:
         self._mesh = mesh
         self._logs = logs
+        self._clock = clock
         self._report_interval_s = report_interval_s
         self._sessions: dict[str, _Session] = {}
 
@@ -134,27 +143,38 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
 
     async def _serve(self, session: _Session, context: grpc.aio.ServicerContext) -> _Ending | None:
         """Takes reports until the session ends; None if the agent left."""
+        # One task for the whole session: one for each message would cost a third of a report.
+        reading = asyncio.create_task(self._read(session.node, context))
+        try:
+            ended: set[asyncio.Future[Any]] = {reading, session.ended}
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+            return session.ended.result() if session.ended.done() else reading.result()
+        finally:
+            reading.cancel()
+
+    async def _read(self, node: str, context: grpc.aio.ServicerContext) -> _Ending | None:
         answer = node_pb2.ReportResponse()
         answer.report_interval.FromNanoseconds(int(self._report_interval_s * 1e9))
         await context.write(answer)
-        while True:
-            read = asyncio.ensure_future(context.read())
-            try:
-                await asyncio.wait({read, session.ended}, return_when=asyncio.FIRST_COMPLETED)
-                if session.ended.done():
-                    return session.ended.result()
-                message = read.result()
-            finally:
-                read.cancel()
-            if message is grpc.aio.EOF:
-                return None
+        answered_s = self._clock.monotonic_s()
+        while (message := await context.read()) is not grpc.aio.EOF:
             if message.WhichOneof("message") != "report":
                 return grpc.StatusCode.INVALID_ARGUMENT, "after the registration come only reports"
+            report = message.report
             try:
-                self._mesh.report(session.node, message.report)
+                self._mesh.report(node, report)
             except ReportError as error:
-                return grpc.StatusCode.INVALID_ARGUMENT, str(error)
+                if error.reason is Refusal.UNKNOWN_NODE:
+                    return grpc.StatusCode.INVALID_ARGUMENT, str(error)
+                # The session goes on: the agent lives, and its next report may be in order.
+                if self._mesh.refused(node, error):
+                    log.warning("report.refused", node=node, reason=error.reason, error=str(error))
+                continue
             answer.acknowledged_sequence_number = max(
-                answer.acknowledged_sequence_number, message.report.sequence_number
+                answer.acknowledged_sequence_number, report.sequence_number
             )
-            await context.write(answer)
+            now_s = self._clock.monotonic_s()
+            if now_s - answered_s >= ACKNOWLEDGE_INTERVAL_S:
+                answered_s = now_s
+                await context.write(answer)
+        return None

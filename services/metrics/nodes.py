@@ -1,42 +1,68 @@
 """Which nodes there are and what each last reported. Pure: time is an argument.
 
 A node appears with its first report, is OFFLINE once it has been silent for the grace period, and
-is forgotten after FORGET_AFTER_S of silence.
+is forgotten after FORGET_AFTER_S of silence. A report that is refused is no silence: the agent
+lives, its last good report stands, and how old that is, is said. Only an agent that has reported
+nothing but absurdities for REFUSED_GRACE_S is as good as gone.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, field
+from functools import lru_cache
 
-from forebay.v1.node_pb2 import Histogram as HistogramMessage
 from forebay.v1.node_pb2 import Node, NodeRegistration, NodeReport, ReplicaStatus
+from services.metrics import report_check
 from services.metrics.loads import ReplicaCounts
-from services.metrics.window import Histogram
+from services.metrics.report_check import MAX_COUNT, Refusal, ReportError
 from services.wire import names, outcomes
 
 MAX_NODES = 10_000
-MAX_REPLICAS_PER_NODE = 4096
-MAX_GPUS_PER_NODE = 256
-MAX_HISTOGRAM_BOUNDS = 200
 FORGET_AFTER_S = 3600.0
+REFUSED_GRACE_S = 60.0
+"""Long enough for a driver that misreads to be put right, short enough that requests do not wait
+for replicas that nobody can see."""
 
+_STATES = frozenset(ReplicaStatus.State.values())
 _OUTCOMES = frozenset(outcomes.LABELS.values())
 
-
-class ReportError(ValueError):
-    """A registration or report that cannot be taken; the text says why."""
+# The same few thousand names come every second; checking one takes 1.5 µs.
+_deployment_id = lru_cache(maxsize=1 << 16)(names.deployment_id)
 
 
 class TooManyNodesError(Exception):
     """The table is full."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReplicaRow:
+    """What a snapshot counts of a replica.
+
+    Attributes:
+        deployment: id of its deployment.
+        state: where it is in its life; a state that is not known here counts as unspecified.
+        startup_s: how long it took to become READY; None if it never was.
+    """
+
+    deployment: str
+    state: ReplicaStatus.State
+    startup_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    message: ReplicaStatus
+    counts: ReplicaCounts
+    row: ReplicaRow
+
+
 @dataclass(slots=True)
 class _Record:
     registration: NodeRegistration
-    report: NodeReport | None
-    report_s: float
-    report_wall_s: float
+    heard_s: float
+    report: NodeReport | None = None
+    report_s: float = 0.0
+    report_wall_s: float = 0.0
+    replicas: dict[str, "_Replica"] = field(default_factory=dict)
+    slim: tuple[Node.State, Node] | None = None
 
 
 class NodeTable:
@@ -64,39 +90,48 @@ class NodeTable:
         try:
             node = names.node_id(registration.node)
         except names.InvalidNameError as error:
-            raise ReportError(f"registration.node: {error}") from error
+            raise ReportError(Refusal.NAME, f"registration.node: {error}") from error
         if not registration.instance_id:
-            raise ReportError("registration.instance_id is empty; it must be unique to the process")
+            raise ReportError(
+                Refusal.NAME, "registration.instance_id is empty; it must be unique to the process"
+            )
         record = self._records.get(node)
         if record is None:
             if len(self._records) >= MAX_NODES:
                 raise TooManyNodesError(f"there are {MAX_NODES} nodes already; no more are taken")
-            self._records[node] = _Record(registration, None, now_s, 0.0)
+            self._records[node] = _Record(registration, now_s)
             return node, False
         anew = record.registration.instance_id != registration.instance_id
         record.registration = registration
         return node, anew
 
-    def report(self, now_s: float, wall_s: float, node: str, report: NodeReport) -> bool:
+    def report(
+        self, now_s: float, wall_s: float, node: str, report: NodeReport
+    ) -> tuple[bool, list[ReplicaCounts]]:
         """Keeps a report in place of the one before.
 
         Returns:
-            Whether it is the first one of this node.
+            Whether it is the first one of this node, and what it counts.
 
         Raises:
             ReportError: if the report is not valid; nothing of it is kept.
         """
-        _check(report)
         record = self._records.get(node)
         if record is None:
-            raise ReportError(f"node {node} was forgotten: register again")
+            raise ReportError(Refusal.UNKNOWN_NODE, f"node {node} was forgotten: register again")
+        record.heard_s = now_s
+        report_check.check(report)
+        kept = {} if record.report is None else record.replicas
+        replicas = {r.replica_id: _keep(r, kept.get(r.replica_id)) for r in report.replicas}
         first = record.report is None
         record.report, record.report_s, record.report_wall_s = report, now_s, wall_s
-        return first
+        record.replicas = replicas
+        record.slim = None
+        return first, [held.counts for held in replicas.values()]
 
     def forget(self, now_s: float) -> None:
         """Forgets nodes that have been silent for long."""
-        silent = [n for n, r in self._records.items() if now_s - r.report_s > FORGET_AFTER_S]
+        silent = [n for n, r in self._records.items() if now_s - r.heard_s > FORGET_AFTER_S]
         for node in silent:
             del self._records[node]
 
@@ -110,26 +145,43 @@ class NodeTable:
         return [node for node in listed if node is not None]
 
     def node(self, now_s: float, node: str) -> Node | None:
-        """A node; None if it is unknown or has not reported yet."""
+        """A node with all it reported; None if it is unknown or has not reported yet."""
         record = self._records.get(node)
         if record is None or record.report is None:
             return None
-        report = record.report
-        message = Node(
-            name=names.node_name(node),
-            slot_count=report.slot_count,
-            gpus=report.gpus,
-            replicas=report.replicas,
-            state=self._state(now_s, record),
-            applied_revision=report.applied_revision,
-            agent_version=record.registration.agent_version,
-            gpu_message=report.gpu_message,
-        )
-        message.last_report_time.FromNanoseconds(int(record.report_wall_s * 1e9))
+        message = _node(node, record, record.report, self._state(now_s, record))
+        message.replicas.extend(record.report.replicas)
         return message
 
+    def slim_nodes(self, now_s: float) -> list[Node]:
+        """All nodes that have reported, by name, their replicas without what they have counted.
+
+        Histograms and attempts are nine tenths of a report, and are in the loads already summed
+        up. The messages are shared: they must not be changed.
+        """
+        found: list[Node] = []
+        for node, record in sorted(self._records.items()):
+            if record.report is None:
+                continue
+            state = self._state(now_s, record)
+            if record.slim is None or record.slim[0] != state:
+                message = _node(node, record, record.report, state)
+                for replica in record.report.replicas:
+                    _add_slim(message, replica)
+                record.slim = (state, message)
+            found.append(record.slim[1])
+        return found
+
+    def present(self, now_s: float) -> list[tuple[float, list[ReplicaRow]]]:
+        """Age in seconds of the last good report, and the replicas, of each node not OFFLINE."""
+        return [
+            (now_s - record.report_s, [held.row for held in record.replicas.values()])
+            for record in self._records.values()
+            if record.report is not None and self._state(now_s, record) != Node.STATE_OFFLINE
+        ]
+
     def age_s(self, now_s: float, node: str) -> float | None:
-        """Seconds since a node last reported; None if it has not."""
+        """Seconds since a node's last good report; None if there was none."""
         record = self._records.get(node)
         return None if record is None or record.report is None else now_s - record.report_s
 
@@ -138,73 +190,97 @@ class NodeTable:
         found = [
             (record.report_s, node)
             for node, record in self._records.items()
-            if record.report is not None
-            and any(replica.replica_id == replica_id for replica in record.report.replicas)
+            if replica_id in record.replicas
         ]
         return max(found)[1] if found else None
 
     def _state(self, now_s: float, record: _Record) -> Node.State:
-        if now_s - record.report_s > self._grace_s:
+        silent = now_s - record.heard_s > self._grace_s
+        if silent or now_s - record.report_s > max(self._grace_s, REFUSED_GRACE_S):
             return Node.STATE_OFFLINE
         if record.report is not None and record.report.draining:
             return Node.STATE_DRAINING
         return Node.STATE_ACTIVE
 
 
-def counts(replicas: Iterable[ReplicaStatus]) -> list[ReplicaCounts]:
-    """What a report counts, as plain values.
+def _keep(replica: ReplicaStatus, before: _Replica | None) -> _Replica:
+    """What is to be known of a replica.
+
+    Raises:
+        ReportError: if something of it is not valid.
+    """
+    # Most replicas of a large mesh do nothing most of the time; comparing one takes 0.8 µs, reading
+    # it 15 µs.
+    if before is not None and before.message == replica:
+        return before
+    report_check.check_replica(replica)
+    counts = _counts(replica, before)
+    startup_s = None
+    if replica.HasField("startup_time"):
+        startup_s = replica.startup_time.ToNanoseconds() / 1e9
+    state = replica.state if replica.state in _STATES else ReplicaStatus.STATE_UNSPECIFIED
+    return _Replica(replica, counts, ReplicaRow(counts.deployment, state, startup_s))
+
+
+def _counts(replica: ReplicaStatus, before: _Replica | None) -> ReplicaCounts:
+    """What a replica has counted, as plain values.
 
     Outcomes this version does not know are left out: labels of metrics are a closed set.
+
+    Raises:
+        ReportError: if something of it is not valid.
     """
-    return [
-        ReplicaCounts(
-            replica_id=replica.replica_id,
-            deployment=names.deployment_id(replica.deployment),
-            attempts={k: n for k, n in replica.attempt_counts.items() if k in _OUTCOMES},
-            queue_wait=_histogram(replica.queue_wait),
-            service_time=_histogram(replica.service_time),
-        )
-        for replica in replicas
-    ]
+    try:
+        deployment = _deployment_id(replica.deployment)
+        attempts = dict(replica.attempt_counts)
+        if not attempts.keys() <= _OUTCOMES:
+            attempts = {outcome: n for outcome, n in attempts.items() if outcome in _OUTCOMES}
+        if attempts and not 0 <= min(attempts.values()) <= max(attempts.values()) <= MAX_COUNT:
+            raise ReportError(
+                Refusal.NEGATIVE if min(attempts.values()) < 0 else Refusal.TOO_LARGE,
+                f"attempt_counts = {attempts}: each must be 0 to {MAX_COUNT}",
+            )
+        queue_wait = service_time = None
+        if before is not None:
+            queue_wait, service_time = before.counts.queue_wait, before.counts.service_time
+        if before is None or before.message.queue_wait != replica.queue_wait:
+            queue_wait = report_check.histogram(replica.queue_wait, queue_wait, "queue_wait")
+        if before is None or before.message.service_time != replica.service_time:
+            service_time = report_check.histogram(
+                replica.service_time, service_time, "service_time"
+            )
+        return ReplicaCounts(replica.replica_id, deployment, attempts, queue_wait, service_time)
+    except names.InvalidNameError as error:
+        raise ReportError(Refusal.NAME, f"{_where(replica)}.deployment: {error}") from error
+    except ReportError as error:
+        raise ReportError(error.reason, f"{_where(replica)}.{error}") from error
 
 
-def _histogram(message: HistogramMessage) -> Histogram | None:
-    if not message.counts:
-        return None
-    return Histogram(tuple(message.bounds_s), tuple(message.counts), message.sum_s)
+def _where(replica: ReplicaStatus) -> str:
+    return f"report.replicas[{names.quoted(replica.replica_id)}]"
 
 
-def _check(report: NodeReport) -> None:
-    if len(report.replicas) > MAX_REPLICAS_PER_NODE:
-        raise ReportError(f"report.replicas: {len(report.replicas)}, above {MAX_REPLICAS_PER_NODE}")
-    if len(report.gpus) > MAX_GPUS_PER_NODE:
-        raise ReportError(f"report.gpus: {len(report.gpus)}, above {MAX_GPUS_PER_NODE}")
-    seen: set[str] = set()
-    for replica in report.replicas:
-        where = f"report.replicas[{names.quoted(replica.replica_id)}]"
-        if not replica.replica_id or replica.replica_id in seen:
-            raise ReportError(f"{where}: the id is empty or not unique")
-        seen.add(replica.replica_id)
-        try:
-            names.deployment_id(replica.deployment)
-        except names.InvalidNameError as error:
-            raise ReportError(f"{where}.deployment: {error}") from error
-        _check_histogram(replica.queue_wait, f"{where}.queue_wait")
-        _check_histogram(replica.service_time, f"{where}.service_time")
-        if any(count < 0 for count in replica.attempt_counts.values()):
-            raise ReportError(f"{where}.attempt_counts: a count is negative")
+def _node(node: str, record: _Record, report: NodeReport, state: Node.State) -> Node:
+    """All of a node but its replicas."""
+    message = Node(
+        name=names.node_name(node),
+        slot_count=report.slot_count,
+        gpus=report.gpus,
+        state=state,
+        applied_revision=report.applied_revision,
+        agent_version=record.registration.agent_version,
+        gpu_message=report.gpu_message,
+        cpus=report.cpus,
+        memory_bytes=report.memory_bytes,
+        custom=report.custom,
+    )
+    message.last_report_time.FromNanoseconds(int(record.report_wall_s * 1e9))
+    return message
 
 
-def _check_histogram(histogram: HistogramMessage, where: str) -> None:
-    bounds, buckets = histogram.bounds_s, histogram.counts
-    if not bounds and not buckets:
-        return
-    if len(bounds) > MAX_HISTOGRAM_BOUNDS or len(buckets) != len(bounds) + 1:
-        raise ReportError(
-            f"{where}: {len(bounds)} bounds and {len(buckets)} counts; there must be one count "
-            f"more than bounds, and at most {MAX_HISTOGRAM_BOUNDS} bounds"
-        )
-    if any(low >= high for low, high in pairwise(bounds)) or bounds[:1] < [0]:
-        raise ReportError(f"{where}.bounds_s must ascend from at least 0")
-    if any(count < 0 for count in buckets):
-        raise ReportError(f"{where}.counts: a count is negative")
+def _add_slim(node: Node, replica: ReplicaStatus) -> None:
+    added = node.replicas.add()
+    added.CopyFrom(replica)
+    added.ClearField("attempt_counts")
+    added.ClearField("queue_wait")
+    added.ClearField("service_time")

@@ -1,34 +1,101 @@
-"""What JetStream knows of each deployment's queue, asked of the consumer's leader every second.
+"""What JetStream knows of each deployment's queue.
 
-Not known is a value: what could not be read for STALE_AFTER_S is left out, never taken for zero.
+Not known is a value: what could not be read for too long is left out, never taken for zero, and so
+is the queue of a consumer or a stream that is not there.
+
+Three questions, all asked and answered through the data lane, at most MAX_POLLS_PER_S a second:
+
+- STREAM.INFO with the subjects, once a second, from the stream's leader: which queues hold anything
+  at all. A deployment that is not among them has nothing queued and nothing ongoing, provided that
+  its consumer exists. 0.1 ms, and 0.7 ms with 2,000 queues in use.
+- CONSUMER.INFO from the consumer's leader, which alone knows what is pending; when, PollSchedule
+  says. 15 µs here and 40 µs in nats-server; the paged CONSUMER.LIST takes 11 µs and 30 µs for each
+  of its infos, needed or not.
+- The oldest message not yet delivered (direct get), only of queues with something in them, at most
+  MAX_OLDEST_PER_S a second since the answer carries a body of up to 64 KiB.
+
+With 10,000 idle deployments that is 500 polls a second: 1 % of a core here, 2 % in nats-server.
 """
 
 import asyncio
+import json
 from dataclasses import dataclass
+from typing import Any
 
 import nats.errors
-import nats.js.errors
 import structlog
 
-from services.metrics.window import ArrivalWindow, QueueState
+from services.metrics.arrivals import ArrivalWindow, QueueState
+from services.metrics.poll_schedule import (
+    BUSY_INTERVAL_S,
+    IDLE_INTERVAL_S,
+    WORKED_INTERVAL_S,
+    PollSchedule,
+)
 from services.runtime.clock import Clock
-from services.wire import streams
+from services.wire import streams, subjects
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import parse_time_s
 
 log = structlog.get_logger()
 
-POLL_INTERVAL_S = 1.0
-POLL_TIMEOUT_S = 2.0
+TICK_S = 0.1
+SWEEP_INTERVAL_S = 1.0
+MAX_POLLS_PER_S = 1000
+MAX_OLDEST_PER_S = 50
+
 STALE_AFTER_S = 5.0
-MAX_CONCURRENT_POLLS = 16
+"""Figures older than this are not given; while there are more busy queues than can be asked in that
+time, older than three rounds."""
+
+EXISTS_FOR_S = 3 * IDLE_INTERVAL_S
+"""How long a consumer is taken to exist after its last answer. That it was deleted is heard at
+once; this is for when that was missed."""
+
+WORKED_FOR_S = 10.0
+OLDEST_AGAIN_S = 5.0
+
+_DELETED_ADVISORY = f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.{streams.REQUESTS}.*"
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSignals:
+    """What is known of a queue; None is not known.
+
+    Attributes:
+        queued: stored and not yet delivered.
+        ongoing: delivered and not settled.
+        redelivered: of these, delivered more than once.
+        arrivals_per_second: over the window.
+        oldest_queued_age_s: of what is not yet delivered; None also if nothing is.
+        age_s: how old all of this is.
+    """
+
+    queued: int
+    ongoing: int
+    redelivered: int
+    arrivals_per_second: float | None
+    oldest_queued_age_s: float | None
+    age_s: float
+
+
+@dataclass(slots=True)
+class _Oldest:
+    sequence: int = 0
+    stored_s: float = 0.0
+    asked_s: float = float("-inf")
 
 
 @dataclass(slots=True)
 class _Queue:
     arrivals: ArrivalWindow
+    oldest: _Oldest
     state: QueueState | None = None
+    asked_s: float = 0.0
     state_s: float = 0.0
+    moved_s: float = float("-inf")
+    poison_count: int = 0
 
 
 class Queues:
@@ -43,63 +110,243 @@ class Queues:
         self._clock = clock
         self._window_s = window_s
         self._queues: dict[str, _Queue] = {}
-        self._gate = asyncio.Semaphore(MAX_CONCURRENT_POLLS)
+        self._schedule = PollSchedule()
+        self._inbox = link.client.new_inbox()
+        self._subscribed = False
+        self._swept_s = float("-inf")
+        # Which queues hold anything, as of when the question was put.
+        self._in_use: frozenset[str] = frozenset()
+        self._in_use_s = float("-inf")
+        self._stream_created = ""
+        # nats-server's wall clock less our monotonic one.
+        self._server_offset_s = 0.0
+        self._oldest_credit = 0.0
+        link.on_connected(self._on_connected)
 
     def deployments(self) -> set[str]:
         """Ids of all declared deployments."""
         return set(self._deployments.entries("spec."))
 
-    def state(self, deployment: str) -> tuple[QueueState, float] | None:
-        """A queue's state and its age in seconds; None if it is not known."""
+    def signals(self, deployment: str) -> QueueSignals | None:
+        """What is known of a queue now; None if nothing is."""
         queue = self._queues.get(deployment)
         if queue is None or queue.state is None:
             return None
-        age_s = self._clock.monotonic_s() - queue.state_s
-        return None if age_s > STALE_AFTER_S else (queue.state, age_s)
-
-    def arrivals_per_second(self, deployment: str) -> float | None:
-        """Requests stored per second over the window; None if it is not known."""
-        if self.state(deployment) is None:
+        now_s = self._clock.monotonic_s()
+        arrivals = queue.arrivals.per_second(now_s)
+        state_age_s = now_s - queue.state_s
+        empty_age_s = now_s - self._in_use_s
+        unused = empty_age_s < state_age_s and deployment not in self._in_use
+        if unused and empty_age_s <= STALE_AFTER_S and state_age_s <= EXISTS_FOR_S:
+            return QueueSignals(0, 0, 0, arrivals, None, empty_age_s)
+        if state_age_s > self._stale_after_s():
             return None
-        return self._queues[deployment].arrivals.per_second(self._clock.monotonic_s())
+        state = queue.state
+        # The server goes on counting a message that used up its deliveries as redelivered, for as
+        # long as it is stored.
+        redelivered = min(state.redelivered, state.ongoing)
+        return QueueSignals(
+            state.pending,
+            state.ongoing,
+            redelivered,
+            arrivals,
+            self._oldest_age_s(now_s, queue),
+            state_age_s,
+        )
+
+    def poison_count(self, deployment: str) -> int:
+        """Requests that used up their deliveries, of which this process has heard.
+
+        The server says so once, to whoever is connected: those during an outage are missing.
+        """
+        queue = self._queues.get(deployment)
+        return 0 if queue is None else queue.poison_count
+
+    def worked(self, deployment: str) -> None:
+        """Takes note that replicas of a deployment have just worked: its queue has moved."""
+        queue = self._queues.get(deployment)
+        if queue is not None:
+            queue.moved_s = self._clock.monotonic_s()
+            self._schedule.by(max(queue.moved_s, queue.state_s + WORKED_INTERVAL_S), deployment)
 
     async def run(self) -> None:
-        """Polls for ever."""
+        """Asks for ever."""
         while True:
             if self._link.connected:
-                await self.poll()
-            await asyncio.sleep(POLL_INTERVAL_S)
+                try:
+                    self.tick()
+                except nats.errors.Error as error:
+                    log.debug("queues.not_asked", error=str(error) or type(error).__name__)
+            await asyncio.sleep(TICK_S)
 
-    async def poll(self) -> None:
-        """Asks for the state of every queue once."""
+    def tick(self) -> None:
+        """Asks what is due.
+
+        Raises:
+            nats.errors.Error: if the connection was just lost.
+        """
+        now_s = self._clock.monotonic_s()
+        self._oldest_credit = min(1.0, self._oldest_credit + TICK_S)
+        if now_s - self._swept_s >= SWEEP_INTERVAL_S:
+            self._sweep(now_s)
+        for deployment in self._schedule.take(now_s, int(MAX_POLLS_PER_S * TICK_S)):
+            queue = self._queues.get(deployment)
+            if queue is not None:
+                queue.asked_s = now_s
+                self._ask(f"CONSUMER.INFO.{streams.REQUESTS}.{deployment}", f"info.{deployment}")
+
+    def _sweep(self, now_s: float) -> None:
+        self._swept_s = now_s
         wanted = self.deployments()
         for gone in self._queues.keys() - wanted:
             del self._queues[gone]
-        async with asyncio.TaskGroup() as group:
-            for deployment in wanted:
-                group.create_task(self._poll_one(deployment))
+        for new in wanted - self._queues.keys():
+            self._queues[new] = _Queue(ArrivalWindow(self._window_s), _Oldest())
+        self._schedule.keep(now_s, wanted)
+        question = json.dumps({"subjects_filter": subjects.REQUESTS}).encode()
+        # When the question was put comes back with the answer.
+        self._ask(f"STREAM.INFO.{streams.REQUESTS}", f"stream.{now_s.hex()}", question)
 
-    async def _poll_one(self, deployment: str) -> None:
-        queue = self._queues.setdefault(deployment, _Queue(ArrivalWindow(self._window_s)))
-        try:
-            async with self._gate, asyncio.timeout(POLL_TIMEOUT_S):
-                info = await streams.request_consumer_info(self._link.jetstream, deployment)
-        except (nats.errors.Error, nats.js.errors.APIError, TimeoutError) as error:
-            log.warning(
-                "queues.poll_failed", deployment=deployment, error=str(error) or repr(error)
-            )
-            return
-        if info is None:
-            # A deployment whose consumer is missing has a queue that nobody knows.
+    def _ask(self, api: str, token: str, question: bytes = b"") -> None:
+        self._link.client.send(f"$JS.API.{api}", question, f"{self._inbox}.{token}")
+
+    async def _on_connected(self) -> None:
+        client = self._link.client
+        # What was there may be gone: a restarted nats-server has lost requests and consumers.
+        self._forget()
+        if not self._subscribed:
+            await client.subscribe_direct(f"{self._inbox}.>", self._on_answer)
+            advisory = f"{subjects.MAX_DELIVERIES_ADVISORY}.{streams.REQUESTS}.*"
+            await client.subscribe_direct(advisory, self._on_poison)
+            await client.subscribe_direct(_DELETED_ADVISORY, self._on_deleted)
+            await client.subscribe_direct(subjects.WAKES, self._on_wake)
+            self._subscribed = True
+
+    def _forget(self) -> None:
+        """Knows of no queue until each has been asked for again."""
+        now_s = self._clock.monotonic_s()
+        self._in_use_s = float("-inf")
+        for deployment, queue in self._queues.items():
             queue.state = None
+            self._schedule.by(now_s, deployment)
+
+    def _on_answer(self, subject: bytes, _: bytes, data: bytes, headers: bytes | None) -> None:
+        kind, rest = subject[len(self._inbox) + 1 :].decode().split(".", 1)
+        if kind == "oldest":
+            self._on_oldest(rest, headers or b"")
+        elif data:
+            # Without data it is the server's word that JetStream is not there: no answer.
+            said = json.loads(data)
+            if kind == "info":
+                self._on_info(rest, said)
+            else:
+                self._on_stream(float.fromhex(rest), said)
+
+    def _on_stream(self, asked_s: float, said: dict[str, Any]) -> None:
+        if "error" in said:
+            self._forget()
+            return
+        if said["created"] != self._stream_created:
+            # Its consumers are gone with the stream that was.
+            if self._stream_created:
+                self._forget()
+            self._stream_created = said["created"]
+        now_s = self._clock.monotonic_s()
+        self._server_offset_s = parse_time_s(said["ts"]) - now_s
+        prefix = len(subjects.request(""))
+        self._in_use = frozenset(s[prefix:] for s in said["state"].get("subjects") or {})
+        self._in_use_s = asked_s
+        for deployment in self._in_use:
+            queue = self._queues.get(deployment)
+            if queue is not None:
+                self._schedule.by(max(now_s, queue.state_s + BUSY_INTERVAL_S), deployment)
+
+    def _on_info(self, deployment: str, said: dict[str, Any]) -> None:
+        queue = self._queues.get(deployment)
+        if queue is None:
             return
         now_s = self._clock.monotonic_s()
-        queue.state = QueueState(
-            incarnation=str(info.created),
-            pending=info.num_pending or 0,
-            delivered=info.delivered.consumer_seq if info.delivered else 0,
-            ongoing=info.num_ack_pending or 0,
-            redelivered=info.num_redelivered or 0,
+        if "error" in said:
+            # A deployment whose consumer is missing has a queue that nobody knows.
+            if queue.state is not None:
+                log.warning("queues.unknown", deployment=deployment, error=said["error"])
+            queue.state = None
+            self._schedule.answered(now_s, deployment, BUSY_INTERVAL_S)
+            return
+        state = _state(said)
+        if queue.state is not None and state != queue.state:
+            queue.moved_s = now_s
+        # As old as the question: the answer may have waited.
+        queue.state, queue.state_s = state, queue.asked_s
+        queue.arrivals.add(now_s, state)
+        worked = now_s - queue.moved_s < WORKED_FOR_S
+        pause_s = WORKED_INTERVAL_S if worked else IDLE_INTERVAL_S
+        self._schedule.answered(now_s, deployment, pause_s if state.empty else BUSY_INTERVAL_S)
+        self._ask_oldest(now_s, deployment, queue)
+
+    def _ask_oldest(self, now_s: float, deployment: str, queue: _Queue) -> None:
+        state, oldest = queue.state, queue.oldest
+        if state is None or not state.pending or self._oldest_credit < 1 / MAX_OLDEST_PER_S:
+            return
+        delivered = oldest.sequence <= state.delivered_sequence
+        if delivered or now_s - oldest.asked_s >= OLDEST_AGAIN_S:
+            self._oldest_credit -= 1 / MAX_OLDEST_PER_S
+            oldest.asked_s = now_s
+            question = {
+                "seq": state.delivered_sequence + 1,
+                "next_by_subj": subjects.request(deployment),
+            }
+            self._ask(
+                f"DIRECT.GET.{streams.REQUESTS}",
+                f"oldest.{deployment}",
+                json.dumps(question).encode(),
+            )
+
+    def _on_oldest(self, deployment: str, headers: bytes) -> None:
+        queue = self._queues.get(deployment)
+        fields = dict(
+            line.split(": ", 1) for line in headers.decode().split("\r\n") if ": " in line
         )
-        queue.state_s = now_s
-        queue.arrivals.add(now_s, queue.state)
+        if queue is not None and "Nats-Time-Stamp" in fields:
+            queue.oldest.sequence = int(fields["Nats-Sequence"])
+            queue.oldest.stored_s = parse_time_s(fields["Nats-Time-Stamp"])
+
+    def _oldest_age_s(self, now_s: float, queue: _Queue) -> float | None:
+        state, oldest = queue.state, queue.oldest
+        if state is None or not state.pending or oldest.sequence <= state.delivered_sequence:
+            return None
+        return max(0.0, now_s + self._server_offset_s - oldest.stored_s)
+
+    def _on_poison(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
+        queue = self._queues.get(_last_token(subject))
+        if queue is not None:
+            queue.poison_count += 1
+
+    def _on_deleted(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
+        deployment = _last_token(subject)
+        queue = self._queues.get(deployment)
+        if queue is not None:
+            queue.state = None
+            self._schedule.by(self._clock.monotonic_s(), deployment)
+
+    def _on_wake(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
+        self._schedule.by(self._clock.monotonic_s(), _last_token(subject))
+
+    def _stale_after_s(self) -> float:
+        return max(STALE_AFTER_S, 3 * len(self._in_use) / MAX_POLLS_PER_S)
+
+
+def _last_token(subject: bytes) -> str:
+    return subject[subject.rindex(b".") + 1 :].decode()
+
+
+def _state(said: dict[str, Any]) -> QueueState:
+    delivered = said["delivered"]
+    return QueueState(
+        incarnation=said["created"],
+        pending=said["num_pending"],
+        delivered=delivered["consumer_seq"],
+        delivered_sequence=delivered["stream_seq"],
+        ongoing=said["num_ack_pending"],
+        redelivered=said["num_redelivered"],
+    )

@@ -1,11 +1,17 @@
-"""Sliding windows over counters and histograms that only ever grow. Pure: time is an argument.
+"""Sliding windows over histograms that only ever grow. Pure: time is an argument.
 
 A node agent counts since it started. What happened between two reports is the difference, and a
-counter that went down means that the agent began anew, so that all it counts is new.
+counter that went down means that the agent began anew, so that all it counts is new. Of a
+difference only the buckets that changed are kept: a second of one replica changes two or three
+of 17, and a thousand agents report 40,000 histograms a second.
 """
 
+from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import sub
 
 SLOTS = 30
 """Parts of a window: it slides by a thirtieth of its length, and holds no more than that."""
@@ -25,149 +31,152 @@ class Histogram:
         return sum(self.counts)
 
 
-def difference(before: Histogram | None, now: Histogram) -> Histogram:
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """Durations observed between two states of a histogram.
+
+    Attributes:
+        bounds_s: upper bounds of the buckets.
+        buckets: index and count of each bucket with something in it.
+        sum_s: sum of the durations.
+    """
+
+    bounds_s: tuple[float, ...]
+    buckets: tuple[tuple[int, int], ...]
+    sum_s: float
+
+
+def difference(before: Histogram | None, now: Histogram) -> Observed:
     """What was observed between two states of a growing histogram."""
     if before is None or before.bounds_s != now.bounds_s:
-        return now
-    counts = tuple(new - old for old, new in zip(before.counts, now.counts, strict=True))
-    if any(count < 0 for count in counts):
-        return now
-    return Histogram(now.bounds_s, counts, max(0.0, now.sum_s - before.sum_s))
+        return _all(now)
+    changed = [
+        (index, new - old)
+        for index, (old, new) in enumerate(zip(before.counts, now.counts, strict=True))
+        if new != old
+    ]
+    for _, count in changed:
+        if count < 0:
+            return _all(now)
+    return Observed(now.bounds_s, tuple(changed), max(0.0, now.sum_s - before.sum_s))
 
 
-def total(first: Histogram | None, second: Histogram) -> Histogram:
-    """Both together, in the buckets of `first`.
+def _all(histogram: Histogram) -> Observed:
+    buckets = tuple((index, n) for index, n in enumerate(histogram.counts) if n)
+    return Observed(histogram.bounds_s, buckets, histogram.sum_s)
 
-    With other bounds, each bucket of `second` goes into the first one that holds all of it.
+
+class Sum:
+    """Observations added up in the buckets of the first.
+
+    With other bounds, each bucket goes into the first one that holds all of it.
     """
-    if first is None:
-        return second
-    counts = list(first.counts)
-    if first.bounds_s == second.bounds_s:
-        counts = [a + b for a, b in zip(counts, second.counts, strict=True)]
-    else:
-        for bound, count in zip((*second.bounds_s, float("inf")), second.counts, strict=True):
-            counts[_bucket(first.bounds_s, bound)] += count
-    return Histogram(first.bounds_s, tuple(counts), first.sum_s + second.sum_s)
+
+    __slots__ = ("_bounds_s", "_counts", "_sum_s", "count")
+
+    def __init__(self, bounds_s: tuple[float, ...]) -> None:
+        self._bounds_s = bounds_s
+        self._counts = [0] * (len(bounds_s) + 1)
+        self._sum_s = 0.0
+        self.count = 0
+
+    def add(self, observed: Observed) -> None:
+        """Adds observations."""
+        counts = self._counts
+        if observed.bounds_s == self._bounds_s:
+            for index, n in observed.buckets:
+                counts[index] += n
+                self.count += n
+        else:
+            uppers_s = (*observed.bounds_s, float("inf"))
+            for index, n in observed.buckets:
+                counts[bisect_left(self._bounds_s, uppers_s[index])] += n
+                self.count += n
+        self._sum_s += observed.sum_s
+
+    def subtract(self, part: "Sum") -> None:
+        """Takes off what was added to both; `part` began with the same bounds."""
+        self._counts = list(map(sub, self._counts, part._counts))
+        self._sum_s = max(0.0, self._sum_s - part._sum_s)
+        self.count -= part.count
+
+    def histogram(self) -> Histogram:
+        """All of it."""
+        return Histogram(self._bounds_s, tuple(self._counts), self._sum_s)
 
 
-def quantile(histogram: Histogram, q: float) -> float | None:
-    """The q-quantile in seconds, 0 ≤ q ≤ 1; None if nothing was observed.
+def quantiles(histogram: Histogram, qs: Iterable[float]) -> list[float]:
+    """The q-quantiles in seconds of a histogram that is not empty, 0 ≤ q ≤ 1.
 
     Linear within the bucket, as Prometheus' `histogram_quantile`; beyond the last bound it is that
     bound, since nothing more is known.
+
+    Raises:
+        ValueError: if nothing was observed.
     """
-    rank = q * histogram.count
-    if histogram.count == 0:
-        return None
-    below, lower_s = 0, 0.0
-    for upper_s, count in zip(histogram.bounds_s, histogram.counts, strict=False):
-        if count and below + count >= rank:
-            return lower_s + (upper_s - lower_s) * (rank - below) / count
-        below += count
-        lower_s = upper_s
-    return lower_s
+    running = list(accumulate(histogram.counts))
+    total = running[-1]
+    if total == 0:
+        raise ValueError("a histogram without observations has no quantiles")
+    found: list[float] = []
+    bounds_s, counts = histogram.bounds_s, histogram.counts
+    for q in qs:
+        rank = q * total
+        index = bisect_left(running, rank)
+        while not counts[index]:
+            index += 1
+        lower_s = bounds_s[index - 1] if index else 0.0
+        if index == len(bounds_s):
+            found.append(lower_s)
+        else:
+            share = 1 - (running[index] - rank) / counts[index]
+            found.append(lower_s + (bounds_s[index] - lower_s) * share)
+    return found
 
 
 class HistogramWindow:
-    """What was observed during the last `length_s` seconds."""
+    """What was observed during the last `length_s` seconds.
+
+    Attributes:
+        version: rises whenever what the window holds changes, so that what was computed of it can
+            be kept.
+    """
+
+    __slots__ = ("_length_s", "_slots", "_total", "version")
 
     def __init__(self, length_s: float) -> None:
         self._length_s = length_s
-        self._slots: deque[tuple[float, Histogram]] = deque()
+        self._slots: deque[tuple[float, Sum]] = deque()
+        self._total: Sum | None = None
+        self.version = 0
 
-    def add(self, now_s: float, observed: Histogram) -> None:
+    def add(self, now_s: float, observed: Observed) -> None:
         """Takes note of new observations; `now_s` never goes back."""
-        if observed.count == 0:
+        if not observed.buckets:
             return
-        self._forget(now_s)
-        if self._slots and now_s - self._slots[-1][0] < self._length_s / SLOTS:
-            start_s, held = self._slots[-1]
-            self._slots[-1] = (start_s, total(held, observed))
-        else:
-            self._slots.append((now_s, observed))
+        self.slide(now_s)
+        self.version += 1
+        if self._total is None:
+            self._total = Sum(observed.bounds_s)
+        if not self._slots or now_s - self._slots[-1][0] >= self._length_s / SLOTS:
+            # In the buckets of the whole, so that it can be taken off again.
+            self._slots.append((now_s, Sum(self._total._bounds_s)))
+        self._slots[-1][1].add(observed)
+        self._total.add(observed)
+
+    def slide(self, now_s: float) -> None:
+        """Forgets what is older than the window."""
+        slots = self._slots
+        while slots and now_s - slots[0][0] >= self._length_s:
+            _, gone = slots.popleft()
+            self.version += 1
+            if not slots:
+                # Nothing is left: rounding errors of the sum go too, and new bounds may come.
+                self._total = None
+            elif self._total is not None:
+                self._total.subtract(gone)
 
     def total(self, now_s: float) -> Histogram | None:
         """All observations in the window; None if there are none."""
-        self._forget(now_s)
-        result: Histogram | None = None
-        for _, held in self._slots:
-            result = total(result, held)
-        return result
-
-    def _forget(self, now_s: float) -> None:
-        while self._slots and now_s - self._slots[0][0] >= self._length_s:
-            self._slots.popleft()
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What JetStream says of a deployment's consumer.
-
-    Attributes:
-        incarnation: differs when the consumer was created anew.
-        pending: stored and not delivered.
-        delivered: deliveries since the consumer exists, repeated ones included.
-        ongoing: delivered and not settled.
-        redelivered: delivered more than once and not settled.
-    """
-
-    incarnation: str
-    pending: int
-    delivered: int
-    ongoing: int
-    redelivered: int
-
-
-class ArrivalWindow:
-    """How many requests were stored per second, from successive states of a consumer.
-
-    What is stored is pending or was delivered, so arrivals are the growth of the sum of both.
-    Repeated deliveries are taken off as far as they can be told: by the growth of `redelivered`.
-    """
-
-    def __init__(self, length_s: float) -> None:
-        self._length_s = length_s
-        self._before: QueueState | None = None
-        # Start, end and arrivals of each step.
-        self._steps: deque[tuple[float, float, int]] = deque()
-        self._before_s = 0.0
-
-    def add(self, now_s: float, state: QueueState) -> None:
-        """Takes note of a state; `now_s` never goes back."""
-        before = self._before
-        self._forget(now_s)
-        if before is not None and before.incarnation == state.incarnation:
-            repeated = max(0, state.redelivered - before.redelivered)
-            stored = state.pending + state.delivered - before.pending - before.delivered - repeated
-            self._append(now_s, max(0, stored))
-        self._before, self._before_s = state, now_s
-
-    def per_second(self, now_s: float) -> float | None:
-        """Mean over the window; None until two states have been seen in it."""
-        self._forget(now_s)
-        if not self._steps:
-            return None
-        duration_s = self._steps[-1][1] - self._steps[0][0]
-        if duration_s <= 0:
-            return None
-        return sum(stored for _, _, stored in self._steps) / duration_s
-
-    def _append(self, now_s: float, stored: int) -> None:
-        if self._steps:
-            start_s, end_s, held = self._steps[-1]
-            if end_s == self._before_s and now_s - start_s < self._length_s / SLOTS:
-                self._steps[-1] = (start_s, now_s, held + stored)
-                return
-        self._steps.append((self._before_s, now_s, stored))
-
-    def _forget(self, now_s: float) -> None:
-        while self._steps and now_s - self._steps[0][0] > self._length_s:
-            self._steps.popleft()
-
-
-def _bucket(bounds_s: tuple[float, ...], bound_s: float) -> int:
-    for index, candidate_s in enumerate(bounds_s):
-        if bound_s <= candidate_s:
-            return index
-    return len(bounds_s)
+        self.slide(now_s)
+        return None if self._total is None else self._total.histogram()

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 from typing import cast
 
+from google.protobuf.duration_pb2 import Duration
+
 from forebay.v1.node_pb2 import (
     Gpu,
     Histogram,
@@ -14,9 +16,8 @@ from forebay.v1.node_pb2 import (
 from services.metrics import exposition
 from services.metrics.loads import LoadTable
 from services.metrics.nodes import NodeTable
-from services.metrics.queues import Queues
+from services.metrics.queues import Queues, QueueSignals
 from services.metrics.snapshots import Mesh
-from services.metrics.window import QueueState
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 _ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -47,11 +48,14 @@ class OneQueue:
     def deployments(self) -> set[str]:
         return {"add"}
 
-    def state(self, _: str) -> tuple[QueueState, float] | None:
-        return (QueueState("1", 3, 2, 1, 0), 0.5) if self._known else None
+    def signals(self, _: str) -> QueueSignals | None:
+        return QueueSignals(3, 1, 0, 4.0, 2.5, 0.5) if self._known else None
 
-    def arrivals_per_second(self, _: str) -> float | None:
-        return 4.0 if self._known else None
+    def poison_count(self, _: str) -> int:
+        return 2
+
+    def worked(self, _: str) -> None:
+        """Not asked for."""
 
 
 def text(queue: OneQueue) -> str:
@@ -65,12 +69,20 @@ def text(queue: OneQueue) -> str:
         queue_wait=waits,
         service_time=waits,
         attempt_counts={"ok": 0},
+        startup_time=Duration(seconds=3),
     )
-    gpus = [Gpu(uuid="GPU-1", memory_total_bytes=10)]
-    mesh.report(node, NodeReport(gpus=gpus, replicas=[replica]))
-    replica.attempt_counts["ok"] = 3
-    replica.queue_wait.counts[:] = [1, 1, 1]
-    mesh.report(node, NodeReport(gpus=gpus, replicas=[replica]))
+    report = NodeReport(
+        gpus=[Gpu(uuid="GPU-1", memory_total_bytes=10)],
+        replicas=[replica],
+        cpus=8,
+        memory_bytes=1000,
+        custom={"licence": 2},
+    )
+    mesh.report(node, NodeReport.FromString(report.SerializeToString()))
+    report.replicas[0].attempt_counts["ok"] = 3
+    report.replicas[0].attempt_counts["aborted"] = 1
+    report.replicas[0].queue_wait.counts[:] = [1, 1, 1]
+    mesh.report(node, report)
     return exposition.text(exposition.registry(mesh, lambda: True)).decode()
 
 
@@ -98,3 +110,7 @@ def test_histograms_are_cumulative() -> None:
     lines = [line for line in text(OneQueue()).splitlines() if "queue_wait_seconds_bucket" in line]
     assert [line.rsplit(" ", 1)[1] for line in lines] == ["1.0", "2.0", "3.0"]
     assert 'le="+Inf"' in lines[-1]
+
+
+def test_poison_is_what_agents_gave_up_and_what_no_agent_was_left_to_give_up() -> None:
+    assert 'forebay_poison_requests_total{deployment="add"} 3.0' in text(OneQueue())

@@ -15,7 +15,8 @@ def test_the_first_report_of_an_older_agent_belongs_to_no_window() -> None:
     totals = table.totals("add")
     assert totals is not None
     assert totals.attempts == {"ok": 3}
-    assert totals.queue_wait == Histogram((1.0,), (2, 0), 0.0)
+    assert totals.queue_wait.total is not None
+    assert totals.queue_wait.total.histogram() == Histogram((1.0,), (2, 0), 0.0)
 
 
 def test_a_replica_that_is_new_counts_from_zero() -> None:
@@ -50,3 +51,10 @@ def test_totals_outlive_replicas_but_not_their_deployment() -> None:
     assert totals.attempts == {"ok": 5}
     table.forget({"node-a"}, set())
     assert table.totals("add") is None
+
+
+def test_says_which_deployments_have_worked() -> None:
+    table = LoadTable(30.0)
+    assert table.apply(0.0, "node-a", [counts("add-1", 5)], first_report=True) == set()
+    assert table.apply(1.0, "node-a", [counts("add-1", 5)], first_report=False) == set()
+    assert table.apply(2.0, "node-a", [counts("add-1", 6)], first_report=False) == {"add"}

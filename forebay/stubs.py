@@ -2,6 +2,7 @@
 
 from typing import Any, TypeAlias
 
+from forebay.v1.autoscaler_pb2_grpc import AutoscalerServiceStub
 from forebay.v1.deployment_pb2_grpc import DeploymentServiceStub
 from forebay.v1.metrics_pb2_grpc import MetricsServiceStub
 from forebay.v1.model_pb2_grpc import ModelServiceStub
@@ -20,6 +21,11 @@ def router_service(channel: Channel) -> Any:
 def deployment_service(channel: Channel) -> Any:
     """DeploymentService, at the autoscaler."""
     return _stub(DeploymentServiceStub, channel)
+
+
+def autoscaler_service(channel: Channel) -> Any:
+    """AutoscalerService."""
+    return _stub(AutoscalerServiceStub, channel)
 
 
 def model_service(channel: Channel) -> Any:

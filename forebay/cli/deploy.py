@@ -14,6 +14,7 @@ from forebay.cli.failure import FAILED, USAGE, CliError, raise_for
 from forebay.cli.link import Link, Where, link_to
 from forebay.cli.output import Output, Progress, count_of, print_json, progress, say, to_plain
 from forebay.cli.rollout import until_ready
+from forebay.cli.scaling_words import target_of
 from forebay.deployment_file import DeploymentFile, DeploymentFileError
 from forebay.stubs import deployment_service, model_service
 from forebay.v1.deployment_pb2 import (
@@ -42,14 +43,23 @@ async def run(path: Path, where: Where, wait: bool, timeout_s: float, output: Ou
         file = deployment_file.load(path)
     except DeploymentFileError as error:
         raise CliError(str(error), USAGE) from error
+    for note in file.notes:
+        say(note)
     with progress(f"packing {file.model_directory}") as tell:
         async with link_to(addresses.AUTOSCALER, where) as autoscaler:
             deployment, change = await deploy(file, autoscaler, tell)
             say(_said(deployment, change))
             if wait:
                 async with link_to(addresses.METRICS, where) as metrics:
-                    deployment = await until_ready(deployment, autoscaler, metrics, timeout_s, tell)
-                say(f"{file.spec.name} is ready: {count_of(deployment.replicas, 'replica')}")
+                    deployment = await until_ready(
+                        deployment,
+                        autoscaler,
+                        metrics,
+                        timeout_s,
+                        tell,
+                        is_new=change == ["created"],
+                    )
+                say(_ended(deployment))
     if output is Output.JSON:
         print_json({"change": change[0], **to_plain(deployment)})
 
@@ -155,19 +165,42 @@ async def _current(service: Any, name: str) -> Deployment | None:
 def changed_fields(current: Deployment, wanted: Deployment) -> list[str]:
     """Names of the fields in which two deployments differ, where unset equals its default."""
     before, after = _comparable(current), _comparable(wanted)
+    if wanted.HasField("scaling"):
+        # It is left out of account, and what it was is of use when scaling goes again.
+        del after["replicas"]
     return [name for name in after if before[name] != after[name]]
 
 
 def _comparable(deployment: Deployment) -> dict[str, object]:
+    scaling = deployment.scaling if deployment.HasField("scaling") else None
     return {
         "model_digest": deployment.model_digest,
         "replicas": deployment.replicas,
-        "resources": (deployment.resources.gpus, deployment.resources.gpu_memory_bytes),
+        "scaling": scaling and scaling.SerializeToString(deterministic=True),
+        "resources": deployment.resources.SerializeToString(deterministic=True),
+        "placement": deployment.placement == Deployment.PLACEMENT_SPREAD,
+        "environment": dict(deployment.environment),
         "max_ongoing_requests": deployment.max_ongoing_requests,
-        "request_timeout": deployment.request_timeout.ToMilliseconds(),
+        "request_timeout": deployment.request_timeout.ToNanoseconds(),
         "max_queued_requests": deployment.max_queued_requests,
         "canary": deployment.canary.mode == Canary.MODE_OFF,
     }
+
+
+def _ended(deployment: Deployment) -> str:
+    name = deployment_id(deployment.name)
+    target = target_of(deployment)
+    ready = deployment.status.updated_replica_count
+    if deployment.HasField("pinned_replicas"):
+        held = f"pinned, until `forebay scale {name} --release`"
+        return f"{name} is ready: {count_of(ready, 'replica')}, {held}"
+    if not deployment.HasField("scaling"):
+        return f"{name} is ready: {count_of(deployment.replicas, 'replica')}"
+    if target == 0:
+        return f"{name} is at zero replicas: the first request will start it"
+    scaling = deployment.scaling
+    bounds = f"{scaling.min_replicas} to {scaling.max_replicas} with the load"
+    return f"{name} is ready: {count_of(ready, 'replica')}, {bounds}"
 
 
 def _said(deployment: Deployment, change: list[str]) -> str:

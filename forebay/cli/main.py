@@ -299,9 +299,9 @@ def demo(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of deployment files, for editors."""
-    from forebay.deployment_file import DeploymentSpec
+    from forebay import deployment_schema
 
-    print_json(DeploymentSpec.model_json_schema())
+    print_json(deployment_schema.schema())
 
 
 scaling_commands.register(app)

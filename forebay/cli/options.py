@@ -52,3 +52,6 @@ StateDirOption = Annotated[
     ),
 ]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the deployment.")]
+OptionalNameArgument = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="A deployment; all if left out.")
+]

@@ -1,4 +1,4 @@
-"""Waiting until every replica of a deployment's current generation answers."""
+"""Waiting until enough replicas of a deployment's current generation answer."""
 
 import asyncio
 
@@ -7,6 +7,7 @@ import grpc.aio
 from forebay.cli.failure import CliError
 from forebay.cli.link import CALL_TIMEOUT_S, Link
 from forebay.cli.output import Progress, count_of
+from forebay.cli.scaling_words import target_of
 from forebay.stubs import deployment_service, metrics_service
 from forebay.v1.deployment_pb2 import Deployment, GetDeploymentRequest
 from forebay.v1.metrics_pb2 import GetSnapshotRequest
@@ -22,10 +23,45 @@ _WORDS = {
 }
 
 
+def wanted_replicas(deployment: Deployment, is_new: bool = False) -> int:
+    """How many replicas must answer before a deployment serves as it should.
+
+    All of them if their number is fixed or pinned. With a scaling policy those that are its target
+    and have a place, and never fewer than `min_replicas`: with none at zero.
+
+    Args:
+        deployment: with its status.
+        is_new: whether it has just been created, so that its status may not know yet of the
+            replicas it begins with.
+    """
+    target = target_of(deployment)
+    if deployment.HasField("pinned_replicas") or not deployment.HasField("scaling"):
+        return target
+    scaling = deployment.scaling
+    placed = target - deployment.status.unplaced_replica_count
+    wanted = max(int(scaling.min_replicas), placed, min(1, target))
+    if is_new and scaling.HasField("initial_replicas") and not target:
+        wanted = max(wanted, int(scaling.initial_replicas))
+    return wanted
+
+
 async def until_ready(
-    deployment: Deployment, autoscaler: Link, metrics: Link, timeout_s: float, tell: Progress
+    deployment: Deployment,
+    autoscaler: Link,
+    metrics: Link,
+    timeout_s: float,
+    tell: Progress,
+    is_new: bool = False,
 ) -> Deployment:
     """Waits until as many replicas of the current generation are ready as are wanted.
+
+    Args:
+        deployment: as declared.
+        autoscaler: who says how it is.
+        metrics: who says how its replicas are.
+        timeout_s: how long to wait, in seconds.
+        tell: told what is going on.
+        is_new: whether the deployment has just been created.
 
     Raises:
         CliError: if one of them fails, with Triton's reason; if the time is over, with what they
@@ -34,6 +70,7 @@ async def until_ready(
     name = deployment_id(deployment.name)
     service = deployment_service(autoscaler.channel)
     replicas: list[ReplicaStatus] = []
+    wanted = wanted_replicas(deployment, is_new)
     try:
         async with asyncio.timeout(timeout_s):
             while True:
@@ -41,15 +78,17 @@ async def until_ready(
                     service.GetDeployment, GetDeploymentRequest(name=deployment.name)
                 )
                 deployment = answer.deployment
-                if deployment.status.updated_replica_count >= deployment.replicas:
+                wanted = wanted_replicas(deployment, is_new)
+                if deployment.status.updated_replica_count >= wanted:
                     return deployment
                 replicas = await _current_replicas(deployment, metrics)
                 _check_none_failed(name, replicas)
-                tell(f"{name}: {_told(deployment, replicas)}")
+                tell(f"{name}: {_told(deployment, wanted, replicas)}")
                 await asyncio.sleep(_POLL_S)
     except TimeoutError:
+        told = _told(deployment, wanted, replicas)
         raise CliError(
-            f"{name} is not ready after {timeout_s:g} s: {_told(deployment, replicas)}. It goes on "
+            f"{name} is not ready after {timeout_s:g} s: {told}. It goes on "
             f"starting; `forebay status {name}` and `forebay logs {name}` say more."
         ) from None
 
@@ -79,9 +118,8 @@ def _check_none_failed(name: str, replicas: list[ReplicaStatus]) -> None:
             )
 
 
-def _told(deployment: Deployment, replicas: list[ReplicaStatus]) -> str:
-    wanted = count_of(deployment.replicas, "replica")
-    ready = f"{deployment.status.updated_replica_count} of {wanted} ready"
+def _told(deployment: Deployment, wanted: int, replicas: list[ReplicaStatus]) -> str:
+    ready = f"{deployment.status.updated_replica_count} of {count_of(wanted, 'replica')} ready"
     doing = sorted(
         f"{_WORDS[replica.state]}: {replica.message}".removesuffix(": ")
         for replica in replicas

@@ -1,4 +1,4 @@
-"""`forebay list`, `status`, `nodes` and `delete`."""
+"""`forebay list`, `status` and `delete`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,8 +8,9 @@ from google.protobuf.duration_pb2 import Duration
 from forebay import addresses
 from forebay.cli.failure import UNREACHABLE, CliError
 from forebay.cli.link import Link, Where, link_to
-from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
-from forebay.stubs import deployment_service, metrics_service, node_service
+from forebay.cli.output import Output, count_of, enum_word, print_json, print_table, say, to_plain
+from forebay.cli.scaling_words import long_scaling, resource_words, short_scaling, target_of
+from forebay.stubs import deployment_service, metrics_service
 from forebay.v1.deployment_pb2 import (
     DeleteDeploymentRequest,
     Deployment,
@@ -17,7 +18,7 @@ from forebay.v1.deployment_pb2 import (
     ListDeploymentsRequest,
 )
 from forebay.v1.metrics_pb2 import DeploymentLoad, GetSnapshotRequest, Snapshot
-from forebay.v1.node_pb2 import ListNodesRequest, Node, ReplicaStatus
+from forebay.v1.node_pb2 import ReplicaStatus
 from services.wire.names import (
     InvalidNameError,
     check_id,
@@ -28,6 +29,7 @@ from services.wire.names import (
 
 UNKNOWN = "unknown"
 _PAGE_SIZE = 1000
+_NOTHING = "nothing is deployed: deploy a model with `forebay deploy FILE`"
 
 
 def resource_name(name: str) -> str:
@@ -49,19 +51,23 @@ async def list_deployments(where: Where, output: Output) -> None:
     if output is Output.JSON:
         print_json([to_plain(deployment) for deployment in found])
         return
+    columns = ("NAME", "READY", "STARTING", "UNPLACED", "SCALING", "GENERATION", "MODEL", "STATE")
     print_table(
-        ("NAME", "REPLICAS", "GENERATION", "MODEL", "STATE"),
+        columns,
         [
             (
                 deployment_id(deployment.name),
-                f"{deployment.status.ready_replica_count}/{deployment.replicas}",
+                _ready(deployment),
+                str(deployment.status.starting_replica_count),
+                str(deployment.status.unplaced_replica_count),
+                short_scaling(deployment),
                 str(deployment.generation),
                 deployment.model_digest.removeprefix("sha256:")[:12],
                 _state(deployment),
             )
             for deployment in found
         ],
-        empty="nothing is deployed: deploy a model with `forebay deploy FILE`",
+        empty=_NOTHING,
     )
 
 
@@ -78,28 +84,6 @@ async def status(name: str | None, where: Where, output: Output) -> None:
         print_json([_with_load(deployment, loads.get(deployment.name)) for deployment in found])
     else:
         _print_all(found, loads)
-
-
-async def nodes(where: Where, output: Output) -> None:
-    """Prints every node with what it has and runs."""
-    found: list[Node] = []
-    async with link_to(addresses.METRICS, where) as metrics:
-        service, token = node_service(metrics.channel), ""
-        while True:
-            request = ListNodesRequest(page_size=_PAGE_SIZE, page_token=token)
-            page = await metrics.call(service.ListNodes, request)
-            found += page.nodes
-            token = page.next_page_token
-            if not token:
-                break
-    if output is Output.JSON:
-        print_json([to_plain(node) for node in found])
-        return
-    print_table(
-        ("NAME", "STATE", "SLOTS IN USE", "GPUS", "REPLICAS", "LAST REPORT", "NOTE"),
-        [_node_row(node) for node in found],
-        empty="no node has reported: start one with `forebay-node-agent`, or `forebay up`",
-    )
 
 
 async def delete(name: str, where: Where, output: Output) -> None:
@@ -167,20 +151,19 @@ def _print_all(found: Sequence[Deployment], loads: dict[str, DeploymentLoad]) ->
         rows.append(
             (
                 deployment_id(deployment.name),
-                f"{state.ready_replica_count}/{deployment.replicas}",
+                _ready(deployment),
                 str(state.starting_replica_count),
+                str(state.unplaced_replica_count),
                 str(state.draining_replica_count),
                 str(state.failed_replica_count),
                 _count(load, "queued_count"),
                 _count(load, "ongoing_count"),
+                short_scaling(deployment),
                 _state(deployment),
             )
         )
-    print_table(
-        ("NAME", "READY", "STARTING", "DRAINING", "FAILED", "QUEUED", "ONGOING", "STATE"),
-        rows,
-        empty="nothing is deployed: deploy a model with `forebay deploy FILE`",
-    )
+    counts = ("READY", "STARTING", "UNPLACED", "DRAINING", "FAILED", "QUEUED", "ONGOING")
+    print_table(("NAME", *counts, "SCALING", "STATE"), rows, empty=_NOTHING)
 
 
 def _print_one(
@@ -212,9 +195,17 @@ def _print_one(
 
 
 def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[str, str]]:
+    state = deployment.status
     facts = [
         ("state", _state(deployment)),
-        ("replicas ready", f"{deployment.status.ready_replica_count} of {deployment.replicas}"),
+        ("replicas ready", f"{state.ready_replica_count} of {target_of(deployment)}"),
+        ("starting", str(state.starting_replica_count)),
+        ("unplaced", str(state.unplaced_replica_count)),
+        ("scaling", _scaling(deployment)),
+        ("pinned", _pinned(deployment)),
+        ("last decision", state.decision_reason or "none yet"),
+        ("start-up time", _startup(deployment)),
+        ("needs", resource_words(deployment.resources)),
         ("generation", str(deployment.generation)),
         ("model", deployment.model_digest),
         ("queued", _count(load, "queued_count")),
@@ -228,6 +219,26 @@ def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[st
     for title, quantiles in (("queue wait", "queue_wait"), ("service time", "service_time")):
         facts.append((f"{title} p50, p95, p99", _quantiles(load, quantiles)))
     return facts
+
+
+def _scaling(deployment: Deployment) -> str:
+    if deployment.HasField("scaling"):
+        return long_scaling(deployment.scaling)
+    return f"fixed at {count_of(deployment.replicas, 'replica')}"
+
+
+def _pinned(deployment: Deployment) -> str:
+    if not deployment.HasField("pinned_replicas"):
+        return "no"
+    name = deployment_id(deployment.name)
+    pinned = count_of(deployment.pinned_replicas, "replica")
+    return f"{pinned}, until `forebay scale {name} --release`"
+
+
+def _startup(deployment: Deployment) -> str:
+    if not deployment.status.HasField("startup_time"):
+        return UNKNOWN
+    return f"{deployment.status.startup_time.ToMicroseconds() / 1e6:.1f} s"
 
 
 def _quantiles(load: DeploymentLoad | None, field: str) -> str:
@@ -248,24 +259,11 @@ def _count(load: DeploymentLoad | None, field: str) -> str:
     return str(getattr(load, field)) if known else UNKNOWN
 
 
+def _ready(deployment: Deployment) -> str:
+    return f"{deployment.status.ready_replica_count}/{target_of(deployment)}"
+
+
 def _state(deployment: Deployment) -> str:
-    return deployment.status.message or "ready"
-
-
-def _node_row(node: Node) -> tuple[str, ...]:
-    on_slots = sum(not replica.gpu_uuids for replica in node.replicas)
-    gpus = ", ".join(
-        f"{gpu.product_name} {gpu.memory_used_bytes / 1e9:.0f}/{gpu.memory_total_bytes / 1e9:.0f} "
-        f"GB {gpu.utilization_ratio:.0%}"
-        for gpu in node.gpus
-    )
-    reported = node.last_report_time.ToDatetime().strftime("%H:%M:%SZ")
-    return (
-        node_id(node.name),
-        enum_word("State", Node.State.Name(node.state)),
-        f"{on_slots}/{node.slot_count}",
-        gpus or "none",
-        str(len(node.replicas)),
-        reported if node.HasField("last_report_time") else "never",
-        node.gpu_message,
-    )
+    if deployment.status.message:
+        return str(deployment.status.message)
+    return "ready" if target_of(deployment) else "at zero"

@@ -37,9 +37,9 @@ class LoadWindow:
             self._sums[0] += before * (now_s - since_s)
             self._sums[1] += held_before * (now_s - since_s)
         self._samples.append((now_s, load, held_load))
-        if len(self._samples) > MAX_SAMPLES:
-            self._drop_first()
         self._forget(now_s)
+        if len(self._samples) > MAX_SAMPLES:
+            self._join_first()
 
     def clear(self) -> None:
         """Forgets everything: there was a gap."""
@@ -74,6 +74,20 @@ class LoadWindow:
         start_s = now_s - self._length_s
         while len(self._samples) > 1 and self._samples[1][0] <= start_s:
             self._drop_first()
+
+    def _join_first(self) -> None:
+        """Makes one of the two oldest samples: what is left is coarse only where it is oldest."""
+        first_s, first, held_first = self._samples.popleft()
+        second_s, second, held_second = self._samples.popleft()
+        early_s, late_s = second_s - first_s, self._samples[0][0] - second_s
+        whole_s = early_s + late_s
+        self._samples.appendleft(
+            (
+                first_s,
+                (first * early_s + second * late_s) / whole_s,
+                (held_first * early_s + held_second * late_s) / whole_s,
+            )
+        )
 
     def _drop_first(self) -> None:
         since_s, load, held_load = self._samples.popleft()

@@ -30,14 +30,12 @@ class Wish:
         more: what the load that may ask for more asks for.
         fewer: what must stay, by all load there is and with the policy's margin. A target between
             both is right as it is.
-        sentence: how that came about.
         unknown: why there is no answer; empty if there is one.
         filling: the window is not full yet, which passes by itself.
     """
 
     more: int = 0
     fewer: int = 0
-    sentence: str = ""
     unknown: str = ""
     filling: bool = False
 
@@ -61,7 +59,7 @@ class Capacity:
 
 
 class Policy(Protocol):
-    """Turns signals into a wish."""
+    """Turns signals into a wish. Sentences are asked for only where somebody reads them."""
 
     def wish(self, signals: Signals, at_once: bool) -> Wish:
         """How many replicas are asked for.
@@ -72,13 +70,45 @@ class Policy(Protocol):
         """
         ...
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """Which load would ask for more or fewer than `target`, for a person; may be empty."""
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """How a wish that is known came about, for a person."""
+        ...
+
+    def load_above(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that so many replicas do not suffice for, for a person.
+
+        Args:
+            signals: what is seen.
+            replicas: how many.
+            margin: whether they must suffice with the policy's margin, as for fewer replicas.
+        """
+        ...
+
+    def load_within(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that so many replicas suffice for, for a person."""
         ...
 
 
+class _ByLoad:
+    """What the policies that measure a load against a capacity have in common."""
+
+    __slots__ = ()
+
+    def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
+        """The largest load that so many replicas suffice for."""
+        raise NotImplementedError
+
+    def load_above(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that so many replicas do not suffice for."""
+        return f"a load above {_rounded_up(self.largest_load(signals, replicas, margin))}"
+
+    def load_within(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that so many replicas suffice for."""
+        return f"a load of {_rounded_down(self.largest_load(signals, replicas, margin))} or less"
+
+
 @dataclass(frozen=True, slots=True)
-class OngoingRequests:
+class OngoingRequests(_ByLoad):
     """Mean of (queued + ongoing) over the look-back period, divided by the target [Ray Serve]."""
 
     target: float
@@ -88,57 +118,65 @@ class OngoingRequests:
         """The mean load divided by the target, rounded up."""
         capacity = Capacity(self.target)
         if at_once:
-            load: float = signals.load or 0
-            held: float = signals.held_load or 0
-            return Wish(
-                capacity.replicas(load),
-                capacity.replicas(held),
-                f"{load:g} requests now / {self.target:g} per replica = {capacity.replicas(load)}",
-            )
+            return Wish(*_by_load(capacity, signals))
         if signals.mean_load is None or signals.mean_held_load is None:
             return Wish(
                 unknown=f"the mean over {self.look_back_s:g} s is not known yet", filling=True
             )
-        more = capacity.replicas(signals.mean_load)
-        fewer = capacity.replicas(signals.mean_held_load * (1 + MEASURED_MARGIN_RATIO))
         return Wish(
-            more,
-            fewer,
-            f"mean of {signals.mean_load:.2f} requests over {self.look_back_s:g} s / "
-            f"{self.target:g} per replica = {more}" + _kept(more, fewer),
+            capacity.replicas(signals.mean_load),
+            capacity.replicas(signals.mean_held_load * (1 + MEASURED_MARGIN_RATIO)),
         )
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """The mean loads beside which the count changes."""
-        fewer = self.target * (target - 1) / (1 + MEASURED_MARGIN_RATIO)
-        return _threshold("a mean load", Capacity(self.target).load(target), fewer, target)
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """The mean, or the load of this instant, and what it is divided by."""
+        wish = self.wish(signals, at_once)
+        load = (
+            f"{signals.load} requests now"
+            if at_once
+            else f"mean of {signals.mean_load:.2f} requests over {self.look_back_s:g} s"
+        )
+        return f"{load} / {self.target:g} per replica = {wish.more}" + _kept(wish)
+
+    def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
+        """The target times the replicas, less the margin."""
+        return self.target * replicas / (1 + MEASURED_MARGIN_RATIO * margin)
+
+    def load_above(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A mean load that so many replicas do not suffice for."""
+        return f"a mean load above {_rounded_up(self.largest_load(signals, replicas, margin))}"
+
+    def load_within(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A mean load that so many replicas suffice for."""
+        load = self.largest_load(signals, replicas, margin)
+        return f"a mean load of {_rounded_down(load)} or less"
 
 
 @dataclass(frozen=True, slots=True)
-class QueueDepth:
+class QueueDepth(_ByLoad):
     """At most so many requests or tasks for each replica [Beam]."""
 
     max_tasks_per_replica: int
 
     def wish(self, signals: Signals, at_once: bool) -> Wish:
         """(queued + ongoing) / `max_tasks_per_replica`, rounded up."""
-        capacity = Capacity(self.max_tasks_per_replica)
-        more, fewer = _by_load(capacity, signals)
-        return Wish(
-            more,
-            fewer,
-            f"({_loads(signals)}) / {self.max_tasks_per_replica} per replica = {more}"
-            + _kept(more, fewer),
+        return Wish(*_by_load(Capacity(self.max_tasks_per_replica), signals))
+
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """The load, and what it is divided by."""
+        wish = self.wish(signals, at_once)
+        return (
+            f"({_loads(signals)}) / {self.max_tasks_per_replica} per replica = {wish.more}"
+            + _kept(wish)
         )
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """The loads beside which the count changes."""
-        capacity = Capacity(self.max_tasks_per_replica)
-        return _threshold("a load", capacity.load(target), capacity.load(target - 1), target)
+    def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
+        """So many for each replica."""
+        return Capacity(self.max_tasks_per_replica).load(replicas)
 
 
 @dataclass(frozen=True, slots=True)
-class RequestLatency:
+class RequestLatency(_ByLoad):
     """The last of all waiting and running requests starts within the desired latency [Beam].
 
     With mean service time s, c slots per replica and r replicas, the n-th request starts after
@@ -151,42 +189,42 @@ class RequestLatency:
 
     def wish(self, signals: Signals, at_once: bool) -> Wish:
         """The fewest replicas that keep the latency."""
-        service_s = signals.service_time_s
-        capacity = self._capacity(service_s)
-        more, _ = _by_load(capacity, signals)
-        slower = None if service_s is None else service_s * (1 + MEASURED_MARGIN_RATIO)
-        fewer = self._capacity(slower).replicas(signals.held_load or 0)
-        turns = round(capacity.per_replica / self.slots)
-        return Wish(
-            more,
-            fewer,
+        more = self._capacity(signals, margin=False).replicas(signals.load or 0)
+        return Wish(more, self._capacity(signals, margin=True).replicas(signals.held_load or 0))
+
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """The load, and what one replica can take in time."""
+        wish = self.wish(signals, at_once)
+        turns = round(self._capacity(signals, margin=False).per_replica / self.slots)
+        return (
             f"({_loads(signals)}) / ({self.slots} slots · {turns} turns within "
-            f"{self.desired_s:g} s at {self._service(service_s)}) = {more}" + _kept(more, fewer),
+            f"{self.desired_s:g} s at {self._service(signals)}) = {wish.more}" + _kept(wish)
         )
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """The loads beside which the count changes."""
-        capacity = self._capacity(signals.service_time_s)
-        return _threshold("a load", capacity.load(target), capacity.load(target - 1), target)
+    def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
+        """What so many replicas can take in time."""
+        return self._capacity(signals, margin).load(replicas)
 
-    def _capacity(self, service_s: float | None) -> Capacity:
-        service_s = self.assumed_s if service_s is None else service_s
+    def _capacity(self, signals: Signals, margin: bool) -> Capacity:
+        service_s = self.assumed_s if signals.service_time_s is None else signals.service_time_s
         if service_s is None:
             return Capacity(self.slots)
+        if margin and signals.service_time_s is not None:
+            service_s *= 1 + MEASURED_MARGIN_RATIO
         # A service time of nothing fits any number of turns.
         turns = math.floor(self.desired_s / max(service_s, 1e-6) + SLACK) + 1
         return Capacity(self.slots * turns)
 
-    def _service(self, service_s: float | None) -> str:
-        if service_s is not None:
-            return f"{service_s:.3g} s each"
+    def _service(self, signals: Signals) -> str:
+        if signals.service_time_s is not None:
+            return f"{signals.service_time_s:.3g} s each"
         if self.assumed_s is not None:
             return f"an assumed {self.assumed_s:g} s each"
         return "an unknown service time, so each is taken to last longer"
 
 
 @dataclass(frozen=True, slots=True)
-class QueueSize:
+class QueueSize(_ByLoad):
     """At most so many requests are left waiting [ViewComfy]."""
 
     queue_size: int
@@ -194,19 +232,19 @@ class QueueSize:
 
     def wish(self, signals: Signals, at_once: bool) -> Wish:
         """The fewest replicas with at most `queue_size` requests left waiting."""
-        capacity = Capacity(self.slots, self.queue_size)
-        more, fewer = _by_load(capacity, signals)
-        return Wish(
-            more,
-            fewer,
-            f"({_loads(signals)} - {self.queue_size} that may wait) / {self.slots} slots = {more}"
-            + _kept(more, fewer),
+        return Wish(*_by_load(Capacity(self.slots, self.queue_size), signals))
+
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """The load, how much of it may wait, and the slots of a replica."""
+        wish = self.wish(signals, at_once)
+        return (
+            f"({_loads(signals)} - {self.queue_size} that may wait) / {self.slots} slots = "
+            f"{wish.more}" + _kept(wish)
         )
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """The loads beside which the count changes."""
-        capacity = Capacity(self.slots, self.queue_size)
-        return _threshold("a load", capacity.load(target), capacity.load(target - 1), target)
+    def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
+        """All slots, and as many as may wait."""
+        return Capacity(self.slots, self.queue_size).load(replicas)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,14 +255,25 @@ class Custom:
 
     def wish(self, signals: Signals, at_once: bool) -> Wish:
         """The answer, rounded up."""
-        if signals.custom_error or signals.custom is None:
+        answer = signals.custom
+        if signals.custom_error or answer is None:
             return Wish(unknown=f"{self.function}: {signals.custom_error or 'no answer yet'}")
-        count = math.ceil(signals.custom - SLACK)
-        return Wish(count, count, f"{self.function} returned {signals.custom:g}")
+        if not 0 <= answer < math.inf:
+            return Wish(unknown=f"{self.function}: returned {answer:g}, which is no count")
+        count = math.ceil(answer - SLACK)
+        return Wish(count, count)
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """Only the function knows."""
-        return f"another answer of {self.function}"
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """The answer."""
+        return f"{self.function} returned {signals.custom:g}"
+
+    def load_above(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A higher answer."""
+        return f"an answer of {self.function} above {replicas}"
+
+    def load_within(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A lower answer."""
+        return f"an answer of {self.function} of {replicas} or less"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +288,20 @@ class MaxOf:
         for wish in wishes:
             if wish.unknown:
                 return wish
-        sentences = "; ".join(wish.sentence for wish in wishes)
-        more, fewer = max(w.more for w in wishes), max(w.fewer for w in wishes)
-        return Wish(more, fewer, f"the largest of: {sentences}")
+        return Wish(max(w.more for w in wishes), max(w.fewer for w in wishes))
 
-    def threshold(self, signals: Signals, target: int) -> str:
-        """Each policy's threshold."""
-        return "; or ".join(p.threshold(signals, target) for p in self.policies)
+    def sentence(self, signals: Signals, at_once: bool) -> str:
+        """How each wish came about."""
+        sentences = "; ".join(policy.sentence(signals, at_once) for policy in self.policies)
+        return f"the largest of: {sentences}"
+
+    def load_above(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that is too much by any policy."""
+        return " or ".join(p.load_above(signals, replicas, margin) for p in self.policies)
+
+    def load_within(self, signals: Signals, replicas: int, margin: bool) -> str:
+        """A load that is not too much by any policy."""
+        return " and ".join(p.load_within(signals, replicas, margin) for p in self.policies)
 
 
 def _by_load(capacity: Capacity, signals: Signals) -> tuple[int, int]:
@@ -257,10 +313,19 @@ def _loads(signals: Signals) -> str:
     return f"{signals.queued} queued + {signals.ongoing} ongoing{repeated}"
 
 
-def _kept(more: int, fewer: int) -> str:
-    return f", and {fewer} are kept" if fewer > more else ""
+def _kept(wish: Wish) -> str:
+    return f", and {wish.fewer} are kept" if wish.fewer > wish.more else ""
 
 
-def _threshold(what: str, most: float, least: float, target: int) -> str:
-    above = f"{what} above {most:g} asks for more than {target}"
-    return f"{above}, one of {least:g} or less for fewer" if target > 0 else above
+def _rounded_up(load: float) -> str:
+    """So that what is above the number is above the load."""
+    return _in_digits(math.ceil(load * 1000 - SLACK) / 1000)
+
+
+def _rounded_down(load: float) -> str:
+    """So that what is within the number is within the load."""
+    return _in_digits(math.floor(load * 1000 + SLACK) / 1000)
+
+
+def _in_digits(load: float) -> str:
+    return f"{load:.3f}".rstrip("0").rstrip(".")

@@ -1,7 +1,9 @@
 """A deployment's scaling as `decide` takes it. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import cached_property
 
 from services.autoscaler.scaling.policies import Policy
 from services.autoscaler.scaling.wishes import Wishes
@@ -97,6 +99,21 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Explanation:
+    """How an outcome came about.
+
+    Attributes:
+        steps: from load to a count, in order.
+        reason: why, in one sentence.
+        flip: what would have led to another target.
+    """
+
+    steps: tuple[Step, ...]
+    reason: str
+    flip: str
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What was decided.
 
@@ -105,9 +122,8 @@ class Outcome:
         target: replicas decided on.
         state: what to remember; its target is `before` if the decision is not acted on.
         rule: what had the last word.
-        steps: how it came about, in order.
-        reason: why, in one sentence.
-        flip: what would have led to another target.
+        explain: tells how it came about; called at most once, and only if anybody asks: most looks
+            at a deployment change nothing, and telling takes as long as deciding.
         applied: whether it is acted on.
     """
 
@@ -115,7 +131,25 @@ class Outcome:
     target: int
     state: State
     rule: Rule
-    steps: tuple[Step, ...]
-    reason: str
-    flip: str
+    explain: Callable[[], Explanation] = field(repr=False, compare=False)
     applied: bool = True
+
+    @cached_property
+    def explanation(self) -> Explanation:
+        """How it came about."""
+        return self.explain()
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """How it came about, in order."""
+        return self.explanation.steps
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence."""
+        return self.explanation.reason
+
+    @property
+    def flip(self) -> str:
+        """What would have led to another target."""
+        return self.explanation.flip

@@ -67,8 +67,8 @@ class Scaler:
         self._service_time_s: float | None = None
         self._noted: dict[Rule, float] = {}
         self._refusing: Rule | None = None
-        self._advised: int | None = None
-        self._idle: Outcome | None = None
+        self._advised: tuple[int, float] | None = None
+        self._idle: Look | None = None
 
     @property
     def rules(self) -> Rules:
@@ -98,13 +98,15 @@ class Scaler:
             signals: what is seen, without means.
         """
         if self._idle is not None and _idle(signals):
-            return Look(signals, self._state, self._idle, noteworthy=False)
+            return self._idle
         before = self._state
         signals = self._completed(now_s, signals)
         outcome = decide(signals, self._rules, before, now_s)
         self._state = outcome.state
-        self._idle = outcome if _settled_at_zero(outcome, signals) else None
-        return Look(signals, before, outcome, self._noteworthy(now_s, outcome))
+        look = Look(signals, before, outcome, self._noteworthy(now_s, outcome))
+        settled = not look.noteworthy and not self._rules.custom and _settled(outcome, signals)
+        self._idle = look if settled else None
+        return look
 
     def _completed(self, now_s: float, signals: Signals) -> Signals:
         """The signals with means over the window, and the service time last known."""
@@ -140,10 +142,12 @@ class Scaler:
             self._refusing = None
             return True
         if outcome.target != outcome.before:
-            # Advice not taken is repeated only when it changes.
-            news = outcome.target != self._advised
-            self._advised = outcome.target
-            return news
+            # Advice not taken is repeated only when it changes, or when it comes again later.
+            before = self._advised
+            self._advised = (outcome.target, now_s)
+            return (
+                before is None or before[0] != outcome.target or now_s - before[1] >= REPEAT_AFTER_S
+            )
         if outcome.rule in _SETTLED:
             self._refusing = None
             return False
@@ -167,14 +171,14 @@ def _idle(signals: Signals) -> bool:
     )
 
 
-def _settled_at_zero(outcome: Outcome, signals: Signals) -> bool:
-    """Whether the next look at a deployment without load and replicas comes out the same."""
+def _settled(outcome: Outcome, signals: Signals) -> bool:
+    """Whether the next look at a deployment without load comes out the same, whenever it is."""
+    state = outcome.state
     return (
-        outcome.target == 0
-        and outcome.state.target == 0
-        and outcome.rule is Rule.POLICY
+        outcome.target == outcome.before == state.target
+        and outcome.rule in (Rule.POLICY, Rule.MIN_REPLICAS)
         and _idle(signals)
         and not signals.mean_held_load
-        and len(outcome.state.most) == 1
-        and len(outcome.state.fewest) == 1
+        and len(state.most) == 1
+        and len(state.fewest) == 1
     )

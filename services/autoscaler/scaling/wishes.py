@@ -24,9 +24,9 @@ def noted_most(wishes: Wishes, now_s: float, count: int, length_s: float) -> Wis
     return _noted(wishes, now_s, count, length_s, le)
 
 
-def since(wishes: Wishes, at_s: float) -> int:
-    """The extreme since an instant; since the first entry if that is younger."""
-    found = wishes[0][1]
+def since(wishes: Wishes, at_s: float) -> int | None:
+    """The extreme since an instant; None if it is not known so far back."""
+    found = None
     for entry_s, count in wishes:
         # Sums of seconds miss their exact value by far less than this.
         if entry_s > at_s + 1e-6:

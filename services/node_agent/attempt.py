@@ -4,7 +4,7 @@ import asyncio
 import re
 from dataclasses import dataclass
 
-import grpc.aio
+import grpc
 import nats.errors
 
 from forebay.v1.envelope_pb2 import (
@@ -15,7 +15,7 @@ from forebay.v1.envelope_pb2 import (
     RequestEnvelope,
 )
 from services.node_agent.shared_memory import has_object
-from services.node_agent.triton_client import Metadata, TritonClient
+from services.node_agent.triton_client import Metadata, TritonClient, TritonError
 from services.wire import outcomes
 from services.wire.limits import MAX_BODY_BYTES
 from services.wire.nats_link import NatsLink
@@ -82,7 +82,7 @@ async def run(
         else:
             body = envelope.body
         response = await client.infer(body, metadata)
-    except grpc.aio.AioRpcError as error:
+    except TritonError as error:
         return await _refusal(error, client)
     if len(response) > MAX_BODY_BYTES:
         return Answer(
@@ -93,15 +93,15 @@ async def run(
     return Answer(OUTCOME_OK, "", response)
 
 
-async def _refusal(error: grpc.aio.AioRpcError, client: TritonClient) -> Answer:
-    message = error.details() or error.code().name
-    if error.code() is grpc.StatusCode.INTERNAL and _STUB_DIED.fullmatch(message.strip()):
+async def _refusal(error: TritonError, client: TritonClient) -> Answer:
+    message = error.message
+    if error.code is grpc.StatusCode.INTERNAL and _STUB_DIED.fullmatch(message.strip()):
         raise ReplicaLostError(message) from error
-    if error.code() is grpc.StatusCode.UNAVAILABLE and not await _is_alive(client):
+    if error.code is grpc.StatusCode.UNAVAILABLE and not await _is_alive(client):
         raise ReplicaLostError(message) from error
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = f"{message[:MAX_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
-    return Answer(outcomes.from_triton(error.code()), message, b"")
+    return Answer(outcomes.from_triton(error.code), message, b"")
 
 
 async def _is_alive(client: TritonClient) -> bool:
@@ -109,7 +109,7 @@ async def _is_alive(client: TritonClient) -> bool:
     try:
         async with asyncio.timeout(ALIVE_TIMEOUT_S):
             return await client.is_ready()
-    except (grpc.aio.AioRpcError, TimeoutError):
+    except (TritonError, TimeoutError):
         return False
 
 
@@ -119,8 +119,8 @@ async def _claimed_body(envelope: RequestEnvelope, client: TritonClient, link: N
         try:
             await client.use_region(claim.arena, claim.arena_size_bytes)
             return _with_references(claim)
-        except grpc.aio.AioRpcError as error:
-            if error.code() is grpc.StatusCode.UNAVAILABLE:
+        except TritonError as error:
+            if error.code is grpc.StatusCode.UNAVAILABLE:
                 raise
     try:
         answer = await link.client.request(

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 
-import grpc.aio
 import nats.errors
 import nats.js.errors
 import structlog
 
 from services.node_agent.shared_memory import has_object
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.triton_client import TritonClient, TritonError
 from services.wire import streams
 from services.wire.nats_link import NatsLink
 
@@ -47,5 +46,5 @@ async def forget_dead_regions(client: TritonClient) -> None:
             if not has_object(name):
                 try:
                     await client.forget_region(name)
-                except grpc.aio.AioRpcError as error:
-                    log.info("region.not_forgotten", name=name, error=error.details())
+                except TritonError as error:
+                    log.info("region.not_forgotten", name=name, error=error.message)

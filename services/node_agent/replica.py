@@ -5,7 +5,6 @@ Its state moves by the table in replica_states; restarts follow restart_policy.
 
 import asyncio
 
-import grpc.aio
 import nats.errors
 import nats.js.errors
 import structlog
@@ -25,7 +24,7 @@ from services.node_agent.replica_log import read_tail
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.triton_client import TritonClient, TritonError
 from services.node_agent.triton_log import last_words
 from services.node_agent.triton_process import (
     TritonExitedError,
@@ -254,8 +253,8 @@ class Replica:
                     self._say("canary inference")
                     parsed = triton.ModelConfigResponse.FromString(config).config
                     await client.infer(canary.zeros_request(self.deployment, parsed))
-        except (grpc.aio.AioRpcError, TimeoutError, canary.UnknownTypeError) as error:
-            said = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+        except (TritonError, TimeoutError, canary.UnknownTypeError) as error:
+            said = error.message if isinstance(error, TritonError) else str(error)
             raise ReplicaFailedError(
                 f"the canary inference failed: {said or 'no answer in 60 s'}. If the model does "
                 "not take zeros, write `canary: off` in the deployment's file"

@@ -2,34 +2,50 @@
 
 import asyncio
 
-import grpc.aio
+import grpc
 
-from services.wire.channels import CHANNEL_OPTIONS
+from services.node_agent.grpc_replies import DEADLINE_EXCEEDED, Failure
+from services.node_agent.http2_frames import literal_fields
+from services.node_agent.unary_channel import CallFailedError, UnaryChannel
+from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 from services.wire.triton_stubs import service_pb2 as triton
 
 MAX_METADATA_BYTES = 1024 * 1024
+"""Triton sends a model's whole exception in a trailer."""
 
 _SERVICE = "/inference.GRPCInferenceService/"
+_STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 Metadata = tuple[tuple[str, str], ...]
 
 
+class TritonError(Exception):
+    """A call of Triton that has no reply.
+
+    Attributes:
+        code: Triton's status; UNAVAILABLE if it cannot be reached.
+        message: why; never empty.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        self.code: grpc.StatusCode = _STATUS.get(failure.code, grpc.StatusCode.UNKNOWN)
+        self.message = failure.message or self.code.name
+        super().__init__(f"{self.code.name}: {self.message}")
+
+
 class TritonClient:
-    """One channel to one Triton."""
+    """One connection to one Triton."""
 
     def __init__(self, address: str, model: str) -> None:
-        """Opens a channel; nothing is sent yet."""
-        # A pool of its own: channels to a port that a former Triton had must not be shared.
-        options = [
-            *CHANNEL_OPTIONS,
-            ("grpc.use_local_subchannel_pool", 1),
-            # Triton sends a model's whole exception in a trailer.
-            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-            ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-        ]
-        self._channel = grpc.aio.insecure_channel(address, options=options)
+        """Connects with the first call.
+
+        Args:
+            address: `host:port`.
+            model: the one model it serves.
+        """
+        self._channel = UnaryChannel(address, MAX_GRPC_MESSAGE_BYTES, MAX_METADATA_BYTES)
         self._model = model
-        self._infer = self._channel.unary_unary(f"{_SERVICE}ModelInfer")
+        self._infer_headers = self._channel.header_block(f"{_SERVICE}ModelInfer")
         self._regions: set[str] = set()
         self._registering = asyncio.Lock()
 
@@ -37,10 +53,15 @@ class TritonClient:
         """Runs a serialised ModelInferRequest; the result is a serialised ModelInferResponse.
 
         Raises:
-            grpc.aio.AioRpcError: with Triton's status and message.
+            TritonError: with Triton's status and message.
         """
-        response: bytes = await self._infer(body, metadata=metadata)
-        return response
+        headers = self._infer_headers
+        if metadata:
+            headers += literal_fields((k.encode(), v.encode()) for k, v in metadata)
+        try:
+            return await self._channel.call(headers, body)
+        except CallFailedError as error:
+            raise TritonError(error.failure) from error
 
     async def config(self) -> bytes:
         """The model's completed configuration, a serialised ModelConfigResponse."""
@@ -63,7 +84,7 @@ class TritonClient:
         """Makes a shared memory object known to this Triton, once.
 
         Raises:
-            grpc.aio.AioRpcError: if Triton cannot open it.
+            TritonError: if Triton cannot open it.
         """
         if name in self._regions:
             return
@@ -75,9 +96,9 @@ class TritonClient:
                 return
             try:
                 await self._ask("SystemSharedMemoryRegister", request)
-            except grpc.aio.AioRpcError as error:
+            except TritonError as error:
                 # Known from before its agent was started anew; names are never used twice.
-                if "already" not in (error.details() or ""):
+                if "already" not in error.message:
                     raise
             self._regions.add(name)
 
@@ -95,10 +116,17 @@ class TritonClient:
         return list(self._regions)
 
     async def close(self) -> None:
-        """Closes the channel."""
+        """Closes the connection."""
         await self._channel.close()
 
     async def _ask(self, method: str, request: object, timeout_s: float = 10.0) -> bytes:
-        call = self._channel.unary_unary(f"{_SERVICE}{method}")
-        answer: bytes = await call(request.SerializeToString(), timeout=timeout_s)  # type: ignore[attr-defined]
-        return answer
+        headers = self._channel.header_block(f"{_SERVICE}{method}")
+        body: bytes = request.SerializeToString()  # type: ignore[attr-defined]
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._channel.call(headers, body)
+        except CallFailedError as error:
+            raise TritonError(error.failure) from error
+        except TimeoutError as error:
+            why = f"{method} was not answered in {timeout_s:g} s"
+            raise TritonError(Failure(DEADLINE_EXCEEDED, why)) from error

@@ -38,11 +38,14 @@ PURE = (
     "services/metrics/window.py",
     "services/node_agent/canary.py",
     "services/node_agent/credit.py",
+    "services/node_agent/grpc_replies.py",
+    "services/node_agent/http2_frames.py",
     "services/node_agent/instance_groups.py",
     "services/node_agent/reconcile.py",
     "services/node_agent/replica_environment.py",
     "services/node_agent/replica_states.py",
     "services/node_agent/restart_policy.py",
+    "services/node_agent/unary_calls.py",
     "services/node_agent/simulated_gpus.py",
 )
 

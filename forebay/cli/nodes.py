@@ -45,6 +45,9 @@ async def demand(where: Where, output: Output) -> None:
     if output is Output.JSON:
         print_json(to_plain(found))
         return
+    if not found.HasField("sample_time"):
+        say("nothing has been looked at yet: try again in a second")
+        return
     print_table(
         ("REPLICAS WITHOUT A PLACE", "EACH NEEDS", "OF"),
         [
@@ -62,8 +65,6 @@ async def demand(where: Where, output: Output) -> None:
         [(node_id(name),) for name in found.releasable_nodes],
         empty="no node may go",
     )
-    if not found.HasField("sample_time"):
-        say("nothing has been looked at yet: try again in a second")
 
 
 def _node_row(node: Node) -> tuple[str, ...]:

@@ -271,6 +271,8 @@ async def test_a_mesh_that_is_away_is_named(arguments: tuple[str, ...]) -> None:
 
 
 async def test_demand_names_what_is_missing_and_what_may_go(mesh: ListedMesh) -> None:
+    assert "nothing has been looked at yet" in (await forebay(mesh, "demand")).ok().err
+    mesh.demand.sample_time.GetCurrentTime()
     ran = (await forebay(mesh, "demand")).ok()
     assert "every replica has a place" in ran.err
     needs = ReplicaResources(gpus=0.5, accelerator_type="L4", cpus=2, custom={"tpu": 1})

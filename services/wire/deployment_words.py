@@ -10,8 +10,16 @@ MAX_ENVIRONMENT_VALUE_BYTES = 4096
 MAX_ACCELERATOR_TYPE_CHARACTERS = 63
 MAX_FUNCTION_CHARACTERS = 255
 
-# What the node agent sets itself: where Triton and its Python are, and which GPUs a replica has.
-RESERVED_VARIABLES = ("LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "CUDA_VISIBLE_DEVICES", "PYTHONHOME")
+# What the node agent sets itself: where Triton and its Python are, which GPUs a replica has, and
+# how many CPUs.
+RESERVED_VARIABLES = (
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "PYTHONHOME",
+    "CUDA_VISIBLE_DEVICES",
+    "FOREBAY_CPUS",
+)
 RESERVED_PREFIX = "NVIDIA_"
 
 LEGAL_VARIABLE = (

@@ -249,7 +249,7 @@ def test_refuses_resources_that_are_not_legal(fields: dict[str, object], complai
             ({name: "secret"}, f"environment: {name} is set by the node agent")
             for name in (
                 *("LD_PRELOAD", "LD_LIBRARY_PATH", "PATH", "CUDA_VISIBLE_DEVICES", "PYTHONHOME"),
-                *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_"),
+                *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_", "FOREBAY_CPUS"),
             )
         ),
     ],

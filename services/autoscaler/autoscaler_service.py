@@ -101,8 +101,11 @@ class AutoscalerService(AssignmentService):
             )
         self._following += 1
         try:
-            async for decision in self._journal.follow(deployment):
-                yield autoscaler_pb2.WatchScaleDecisionsResponse(scale_decision=decision)
+            async with self._journal.following(deployment) as decisions:
+                # Tells the caller that nothing is missed from now on.
+                await context.send_initial_metadata(())
+                async for decision in decisions:
+                    yield autoscaler_pb2.WatchScaleDecisionsResponse(scale_decision=decision)
         except (nats.errors.Error, TimeoutError):
             await context.abort(grpc.StatusCode.UNAVAILABLE, _AWAY)
         finally:

@@ -3,10 +3,12 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import nats.errors
 import nats.js.errors
 import structlog
+from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy, RawStreamMsg
 
 from forebay.v1.scaling_pb2 import ScaleDecision
@@ -99,8 +101,9 @@ class Journal:
         more = len(older) > size
         return page, (older[size - 1].seq if more else None)
 
-    async def follow(self, deployment: str) -> AsyncIterator[ScaleDecision]:
-        """Decisions from now on as they are made, for ever.
+    @asynccontextmanager
+    async def following(self, deployment: str) -> AsyncIterator[AsyncIterator[ScaleDecision]]:
+        """Decisions from the entry of the block on as they are made, for ever.
 
         Raises:
             nats.errors.Error: if NATS cannot be reached, or was lost.
@@ -113,9 +116,7 @@ class Journal:
             deliver_policy=DeliverPolicy.NEW,
         )
         try:
-            async for message in followed.messages:
-                number = message.metadata.sequence.stream
-                yield _named(ScaleDecision.FromString(message.data), message.subject, number)
+            yield _decisions(followed.messages)
         finally:
             await followed.unsubscribe()
 
@@ -155,6 +156,12 @@ class Journal:
             )
         except nats.js.errors.NotFoundError:
             return None
+
+
+async def _decisions(messages: AsyncIterator[Msg]) -> AsyncIterator[ScaleDecision]:
+    async for message in messages:
+        number = message.metadata.sequence.stream
+        yield _named(ScaleDecision.FromString(message.data), message.subject, number)
 
 
 def _decision(message: RawStreamMsg) -> ScaleDecision:

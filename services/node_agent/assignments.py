@@ -9,9 +9,12 @@ import asyncio
 import itertools
 import random
 from collections.abc import Callable, Sequence
+from typing import Any
 
+import grpc
 import grpc.aio
 import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from forebay.v1.autoscaler_pb2 import WatchAssignmentsRequest, WatchAssignmentsResponse
 from forebay.v1.autoscaler_pb2_grpc import AutoscalerServiceStub
@@ -29,18 +32,16 @@ LONGEST_ROUND_S = 0.8
 FIRST_ANSWER_S = 5.0
 """The leader answers at once; one that has taken the call and is frozen never does."""
 
-_OPTIONS = list(
-    {
-        **dict(CHANNEL_OPTIONS),
-        # A dial is a dial: the shared pool would make it wait for the pauses of one before it.
-        "grpc.use_local_subchannel_pool": 1,
-        # Nothing may change for hours, and a frozen leader must be left within 15 s. Servers of the
-        # mesh take a ping every 10 s.
-        "grpc.keepalive_time_ms": 10_500,
-        "grpc.keepalive_timeout_ms": 3_500,
-        "grpc.http2.max_pings_without_data": 0,
-    }.items()
-)
+ASK_EVERY_S = 6.0
+ANSWER_WITHIN_S = 4.0
+"""Nothing may change for hours, and a frozen leader must be left within 15 s if another may lead.
+
+Its kernel acknowledges what it is sent. Pings of HTTP/2 would tell too, but servers answer those
+that come without data more than once in 300 s with GOAWAY.
+"""
+
+# A dial is a dial: the shared pool would make it wait for the pauses of one before it.
+_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
 
 Accept = Callable[[AssignedSet], bool]
 
@@ -68,7 +69,7 @@ async def follow(addresses: Sequence[str], node: str, accept: Accept) -> None:
         node: id of this node.
         accept: returns False for a set that must not be applied; the next autoscaler is dialled.
     """
-    watches = [_Watch(address, node, accept) for address in addresses]
+    watches = [_Watch(address, node, accept, len(addresses) > 1) for address in addresses]
     vain_count = 0
     for watch in itertools.cycle(watches):
         vain_count = 0 if await watch.listen() else vain_count + 1
@@ -78,45 +79,70 @@ async def follow(addresses: Sequence[str], node: str, accept: Accept) -> None:
 class _Watch:
     """What there is to know of one autoscaler."""
 
-    def __init__(self, address: str, node: str, accept: Accept) -> None:
+    def __init__(self, address: str, node: str, accept: Accept, another: bool) -> None:
         self._address = address
         self._request = WatchAssignmentsRequest(node=names.node_name(node))
         self._accept = accept
+        self._another = another
         self._last_reason = ""
+        self._accepted = False
 
     async def listen(self) -> bool:
         """Listens until it says no more; returns whether anything it said was accepted."""
-        accepted = False
+        self._accepted = False
         async with grpc.aio.insecure_channel(self._address, options=_OPTIONS) as channel:
             call = AutoscalerServiceStub(channel).WatchAssignments(self._request)
-            reason = "ended"
+            listening = asyncio.ensure_future(self._hear(call))
+            asking = asyncio.ensure_future(self._until_silent(channel))
             try:
-                async with asyncio.timeout(FIRST_ANSWER_S) as limit:
-                    async for response in call:
-                        limit.reschedule(None)
-                        if not self._accept(_read(response)):
-                            reason = "refused what it said"
-                            break
-                        if not accepted:
-                            log.info(
-                                "assignments.followed",
-                                autoscaler=self._address,
-                                epoch=response.epoch,
-                            )
-                        accepted = True
-                        self._last_reason = ""
-            except grpc.aio.AioRpcError as error:
-                reason = f"{error.code().name}: {error.details()}"
-            except TimeoutError:
-                reason = f"no answer in {FIRST_ANSWER_S:g} s"
+                await asyncio.wait({listening, asking}, return_when=asyncio.FIRST_COMPLETED)
+                reason = listening.result() if listening.done() else asking.result()
             finally:
                 # grpcio leaves an abandoned stream open.
                 call.cancel()
+                for task in (listening, asking):
+                    task.cancel()
+                await asyncio.gather(listening, asking, return_exceptions=True)
         # A standby refuses alike about once a second.
         if reason != self._last_reason:
             log.warning("assignments.broken", autoscaler=self._address, reason=reason)
         self._last_reason = reason
-        return accepted
+        return self._accepted
+
+    async def _hear(self, call: "grpc.aio.UnaryStreamCall[Any, WatchAssignmentsResponse]") -> str:
+        """Passes on what it says; returns why it says no more."""
+        try:
+            async with asyncio.timeout(FIRST_ANSWER_S) as limit:
+                async for response in call:
+                    limit.reschedule(None)
+                    if not self._accept(_read(response)):
+                        return "refused what it said"
+                    if not self._accepted:
+                        log.info(
+                            "assignments.followed", autoscaler=self._address, epoch=response.epoch
+                        )
+                    self._accepted = True
+                    self._last_reason = ""
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        except TimeoutError:
+            return f"no answer in {FIRST_ANSWER_S:g} s"
+        return "ended"
+
+    async def _until_silent(self, channel: grpc.aio.Channel) -> str:
+        """Asks for its health while another might lead; returns once there is no answer."""
+        while True:
+            await asyncio.sleep(ASK_EVERY_S)
+            if not self._another:
+                continue
+            try:
+                await health_pb2_grpc.HealthStub(channel).Check(
+                    health_pb2.HealthCheckRequest(), timeout=ANSWER_WITHIN_S
+                )
+            except grpc.aio.AioRpcError as error:
+                # Any other answer is one.
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return f"silent for {ANSWER_WITHIN_S:g} s"
 
 
 def _read(response: WatchAssignmentsResponse) -> AssignedSet:

@@ -151,6 +151,7 @@ class _Connection(asyncio.Protocol):
         self.loop = asyncio.get_running_loop()
         self._alive = alive
         self._transport: asyncio.Transport | None = None
+        self._flushing = False
         self._heard = False
         self._pinged = False
         self._silent_ticks = 0
@@ -158,9 +159,11 @@ class _Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, call: Call[_Waiter]) -> None:
-        """Sends a call."""
+        """Sends a call, together with all others of this turn of the event loop."""
         self.calls.begin(call)
-        self._flush()
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon(self._flush)
 
     def cancel(self, call: Call[_Waiter]) -> None:
         """Ends a call that nobody waits for any more."""
@@ -202,16 +205,18 @@ class _Connection(asyncio.Protocol):
         self._tell(self.calls.lose(why))
         if self._transport is not None:
             self._transport.close()
+            self._transport = None
 
     def _close_if_done(self) -> None:
         if not self.calls.accepting and not self.calls.count:
             self._lose("the connection takes no more calls")
 
     def _flush(self) -> None:
+        self._flushing = False
         outgoing = self.calls.outgoing
         if not outgoing or self._transport is None:
             return
-        # The event loop sends what was written in one turn with one system call.
+        # uvloop makes a system call of each write: a third of the agent's for a small request.
         if len(outgoing) == 1:
             self._transport.write(outgoing[0])
         else:

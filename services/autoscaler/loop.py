@@ -13,16 +13,18 @@ import nats.js.errors
 import structlog
 
 from forebay.v1.autoscaler_pb2 import AssignmentSet
-from forebay.v1.deployment_pb2 import DeploymentStatus
+from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
 from forebay.v1.metrics_pb2 import Snapshot
 from services.autoscaler import status
 from services.autoscaler.assignments import assigned_of, next_assignments
 from services.autoscaler.declarations import Declaration, Declarations
 from services.autoscaler.leadership import Leadership, NotLeadingError
 from services.autoscaler.load import LoadWatch
+from services.autoscaler.machines import Machines
 from services.autoscaler.observe import loads_of
 from services.autoscaler.plan import NodeChange, Plan, plan
 from services.autoscaler.presence import Absences, Leaving
+from services.autoscaler.rollout import Spec
 from services.autoscaler.roster import Roster
 from services.autoscaler.targets import Targets
 from services.autoscaler.view import View, view_of
@@ -50,6 +52,7 @@ class Loop:
         assignments: KvMirror,
         leadership: Leadership,
         targets: Targets,
+        machines: Machines,
         load: LoadWatch,
         clock: Clock,
         node_grace_s: float,
@@ -59,6 +62,7 @@ class Loop:
         self._assignments = assignments
         self._leadership = leadership
         self._targets = targets
+        self._machines = machines
         self._load = load
         self._clock = clock
         self._node_grace_s = node_grace_s
@@ -120,10 +124,13 @@ class Loop:
         targets = self._targets.look(loads_of(snapshot), view.replicas, self._roster)
         # Before anything is assigned by them: whoever leads next goes on from them.
         await self._targets.keep(self._fence)
-        made = self._plan(declared, targets, view)
+        specs = {deployment: declaration.spec for deployment, declaration in declared.items()}
+        made = self._plan(specs, targets, view)
+        self._machines.look(made, specs, self._roster, view)
         _log_steps(made)
+        protos = {deployment: one.deployment for deployment, one in declared.items()}
         for node, change in made.changes.items():
-            await self._write_node(node, change, declared)
+            await self._write_node(node, change, protos)
         await self._write_statuses(declared, made, view)
         self._targets.startups.forget(self._roster.by_id, declared)
 
@@ -133,6 +140,7 @@ class Loop:
             # What was absent in a former term may have been there while others led.
             self._absences = Absences(self._node_grace_s)
             self._targets.begin_term(epoch)
+            self._machines.begin_term()
         self._term = epoch
 
     def _fence(self) -> None:
@@ -154,31 +162,29 @@ class Loop:
             self._view = snapshot, view_of(snapshot)
         return self._view[1]
 
-    def _plan(
-        self, declared: Mapping[str, Declaration], targets: Mapping[str, int], view: View
-    ) -> Plan:
+    def _plan(self, specs: Mapping[str, Spec], targets: Mapping[str, int], view: View) -> Plan:
         now_s = self._clock.monotonic_s()
         return plan(
-            {deployment: declaration.spec for deployment, declaration in declared.items()},
+            specs,
             targets,
             self._roster,
             view,
             _new_id,
             gone=self._absences.gone(now_s, view, self._roster.nodes),
+            evacuating=self._machines.evacuating,
             leaving=self._leaving.current(view),
             protected=self._targets.protected(targets, self._roster, view.replicas),
             turn=self._turn,
         )
 
     async def _write_node(
-        self, node: str, change: NodeChange, declared: Mapping[str, Declaration]
+        self, node: str, change: NodeChange, deployments: Mapping[str, Deployment]
     ) -> None:
         entry = self._assignments.get(NODE + node)
         before = AssignmentSet.FromString(entry.value) if entry else None
         revision = (before.revision if before else 0) + 1
-        protos = {deployment: declared[deployment].deployment for deployment in declared}
         message = AssignmentSet(
-            assignments=next_assignments(before, change, protos),
+            assignments=next_assignments(before, change, deployments),
             revision=revision,
             epoch=self._term,
         )

@@ -5,7 +5,7 @@ import asyncio
 import grpc.aio
 
 from forebay.v1 import autoscaler_pb2_grpc, deployment_pb2_grpc, model_pb2_grpc
-from forebay.v1.autoscaler_pb2 import NodeDemand
+from services.autoscaler import provider
 from services.autoscaler.autoscaler_service import AutoscalerService
 from services.autoscaler.consumers import Consumers
 from services.autoscaler.deployment_service import DeploymentService
@@ -14,6 +14,7 @@ from services.autoscaler.journal import Journal
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.load import LoadWatch
 from services.autoscaler.loop import Loop
+from services.autoscaler.machines import Machines
 from services.autoscaler.model_service import ModelService
 from services.autoscaler.model_store import ModelStore
 from services.autoscaler.settings import AutoscalerSettings
@@ -54,11 +55,21 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     kept_targets = KvMirror(link, streams.scaling_bucket)
     targets = Targets(kept_targets, journal, clock)
     waking = Waking(link, leadership, targets, changed)
+    feed = provider.make(settings, address, clock)
+    machines = Machines(settings, feed, clock)
     loop = Loop(
-        link, deployments, assignments, leadership, targets, load, clock, settings.node_grace_s
+        link,
+        deployments,
+        assignments,
+        leadership,
+        targets,
+        machines,
+        load,
+        clock,
+        settings.node_grace_s,
     )
     models = ModelStore(link, settings.spool_dir)
-    watches = AutoscalerService(assignments, leadership, journal, NodeDemand)
+    watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
 
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(
         DeploymentService(Deployments(deployments, models, consumers, clock)), server
@@ -81,6 +92,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
             loop=loop.run(changed),
             journal=journal.run(),
             waking=waking.run(),
+            provider=feed.run(),
             # A standby serves too: health says who can answer, the lease who leads.
             health=health.follow(lambda: link.connected),
         )

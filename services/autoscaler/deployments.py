@@ -1,5 +1,6 @@
 """Deployments as they are kept: each change is one compare-and-set of one key."""
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import grpc
@@ -10,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
 from services.autoscaler import deployment_rules as rules
 from services.autoscaler.consumers import Consumers
+from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.model_store import ModelStore
 from services.runtime.clock import Clock
 from services.wire import names
@@ -28,12 +30,27 @@ class Deployments:
     """Creates, reads, changes and deletes deployments."""
 
     def __init__(
-        self, mirror: KvMirror, models: ModelStore, consumers: Consumers, clock: Clock
+        self,
+        mirror: KvMirror,
+        models: ModelStore,
+        consumers: Consumers,
+        clock: Clock,
+        custom: CustomPolicies | None = None,
     ) -> None:
+        """Over the mirror of the deployments bucket.
+
+        Args:
+            mirror: of the bucket.
+            models: what deployments may run.
+            consumers: made for each deployment.
+            clock: says when something was changed.
+            custom: tries the functions of custom policies; None: they are not tried.
+        """
         self._mirror = mirror
         self._models = models
         self._consumers = consumers
         self._clock = clock
+        self._custom = custom
 
     async def create(
         self, deployment_id: str, requested: Deployment, validate_only: bool
@@ -60,6 +77,7 @@ class Deployments:
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MAX_DEPLOYMENTS} deployments"
             )
         await self._check_model(deployment.model_digest)
+        await self._check_custom(deployment, before=())
         if validate_only:
             return deployment
         now_ns = int(self._clock.wall_s() * 1e9)
@@ -107,6 +125,7 @@ class Deployments:
             changed = rules.merged(current, requested, mask)
             if changed.model_digest != current.model_digest:
                 await self._check_model(changed.model_digest)
+            await self._check_custom(changed, rules.custom_functions(current.scaling))
             if not rules.runs_the_same(current, changed):
                 changed.generation = current.generation + 1
             if validate_only or changed == current:
@@ -187,6 +206,20 @@ class Deployments:
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"model_digest = {digest}: that model was not uploaded; upload it first",
             )
+
+    async def _check_custom(self, deployment: Deployment, before: Sequence[str]) -> None:
+        """Tries the functions of custom policies that are new to a deployment."""
+        if self._custom is None:
+            return
+        for function in rules.custom_functions(deployment.scaling):
+            if function in before:
+                continue
+            if reason := await self._custom.check(function):
+                whole = deployment.scaling.policy.HasField("custom")
+                field = "scaling.policy" if whole else "scaling.policy.max_of.policies"
+                raise invalid_argument(
+                    f"{field}.custom.function = {names.quoted(function)}: {reason}"
+                )
 
 
 def _spec(deployment_id: str) -> str:

@@ -31,6 +31,12 @@ class AutoscalerSettings(ServiceSettings):
         description="Where models being uploaded are kept until they are checked; needs room for "
         "the largest. Unset: the system's temporary folder.",
     )
+    policies_dir: Path | None = Field(
+        None,
+        description="Where functions of custom policies are imported from. They run with the "
+        "autoscaler's rights, so only who may change the autoscaler should write there. Unset: "
+        "there are no custom policies.",
+    )
     node_provider: Literal["none", "webhook", "local"] = Field(
         "none",
         description="Who adds machines that are missing and releases idle ones. none: what is "

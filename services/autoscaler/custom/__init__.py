@@ -1,0 +1,1 @@
+"""Functions of one's own that say how many replicas a deployment should have."""

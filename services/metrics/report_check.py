@@ -7,6 +7,7 @@ can have and far below what would make a decision absurd.
 
 import math
 from enum import StrEnum
+from functools import lru_cache
 from itertools import pairwise
 
 from forebay.v1.node_pb2 import Gpu, NodeReport, ReplicaStatus
@@ -28,6 +29,9 @@ MAX_STARTUP_S = 7 * 86_400.0
 MAX_TEXT = 64 * 1024
 MAX_COUNT = 1 << 53
 """Counts beyond this are no longer exact as a Prometheus sample, which is a double."""
+
+# The same few thousand names come every second; checking one takes 1.5 µs.
+deployment_id = lru_cache(maxsize=1 << 16)(names.deployment_id)
 
 UTILIZATION_TOLERANCE = 0.05
 MEMORY_TOLERANCE = 1.1
@@ -63,7 +67,7 @@ class ReportError(ValueError):
 
 
 def check(report: NodeReport) -> None:
-    """Checks all but the replicas themselves.
+    """Checks all but what replicas have counted.
 
     Raises:
         ReportError: for the first field that no agent in order could send.
@@ -83,6 +87,8 @@ def check(report: NodeReport) -> None:
     _unique([replica.replica_id for replica in report.replicas], "report.replicas")
     for gpu in report.gpus:
         _check_gpu(gpu)
+    for replica in report.replicas:
+        _check_replica(replica)
 
 
 def histogram(message: HistogramMessage, before: Histogram | None, field: str) -> Histogram | None:
@@ -145,12 +151,12 @@ def _check_gpu(gpu: Gpu) -> None:
     _within(utilization, 1.0, f"{where}.utilization_ratio")
 
 
-def check_replica(replica: ReplicaStatus) -> None:
-    """Checks all of a replica but its name and what it has counted.
-
-    Raises:
-        ReportError: for the first field that no agent in order could send.
-    """
+def _check_replica(replica: ReplicaStatus) -> None:
+    try:
+        deployment_id(replica.deployment)
+    except names.InvalidNameError as error:
+        where = f"report.replicas[{names.quoted(replica.replica_id)}]"
+        raise ReportError(Refusal.NAME, f"{where}.deployment: {error}") from error
     slots, ongoing = replica.max_ongoing_requests, replica.ongoing_count
     gpus, memory, starts = replica.gpus, replica.resident_memory_bytes, replica.start_count
     startup_s = (

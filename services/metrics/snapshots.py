@@ -76,6 +76,7 @@ class Mesh:
         """
         node, anew = self.nodes.register(self._clock.monotonic_s(), registration)
         if anew:
+            self._loads.apply(self._clock.monotonic_s(), node, self.nodes.uncounted(node), False)
             self._loads.begin_anew(node)
         return node
 
@@ -86,9 +87,10 @@ class Mesh:
             ReportError: if it is not valid; nothing of it is kept, and it is counted.
         """
         now_s = self._clock.monotonic_s()
-        first, counts = self.nodes.report(now_s, self._clock.wall_s(), node, report)
-        for deployment in self._loads.apply(now_s, node, counts, first):
-            self.queues.worked(deployment)
+        taken = self.nodes.report(now_s, self._clock.wall_s(), node, report)
+        for counts in taken.counts:
+            for deployment in self._loads.apply(now_s, node, counts, taken.first):
+                self.queues.worked(deployment)
 
     def refused(self, node: str, error: ReportError) -> bool:
         """Counts a refused report and returns whether to log it."""

@@ -34,9 +34,8 @@ def test_a_node_appears_with_its_first_report() -> None:
     table = NodeTable(grace_s=5.0)
     table.register(0.0, registration())
     assert table.nodes(0.0) == []
-    first, _ = table.report(0.0, 1000.0, "node-a", NodeReport(slot_count=2))
-    again, _ = table.report(1.0, 1001.0, "node-a", NodeReport(slot_count=2))
-    assert (first, again) == (True, False)
+    assert table.report(0.0, 1000.0, "node-a", NodeReport(slot_count=2)).first
+    assert not table.report(1.0, 1001.0, "node-a", NodeReport(slot_count=2)).first
     (node,) = table.nodes(1.0)
     assert (node.name, node.slot_count, node.state) == ("nodes/node-a", 2, Node.STATE_ACTIVE)
 
@@ -84,8 +83,28 @@ def test_refuses_names_that_cannot_name_a_node(name: str) -> None:
 def test_outcomes_that_are_not_known_become_no_label() -> None:
     table = table_with(NodeReport())
     report = NodeReport(replicas=[replica(attempt_counts={"ok": 1, "exploded": 2})])
-    _, (counted,) = table.report(1.0, 1001.0, "node-a", report)
+    (counted,) = table.report(1.0, 1001.0, "node-a", report).counts[-1]
     assert counted.attempts == {"ok": 1}
+
+
+def served(*ids: str, ok: int) -> NodeReport:
+    return NodeReport(replicas=[replica(replica_id=i, attempt_counts={"ok": ok}) for i in ids])
+
+
+def test_counts_are_read_now_and_then_and_at_once_when_a_replica_comes_or_goes() -> None:
+    table = NodeTable(5.0, count_interval_s=3.0)
+    table.register(0.0, registration())
+
+    def read(now_s: float, *ids: str, ok: int) -> list[list[tuple[str, int]]]:
+        taken = table.report(now_s, 1000.0, "node-a", served(*ids, ok=ok))
+        return [[(c.replica_id, c.attempts["ok"]) for c in counts] for counts in taken.counts]
+
+    assert read(0.0, "a", "b", ok=1) == [[], [("a", 1), ("b", 1)]]
+    assert read(1.0, "a", "b", ok=2) == []
+    assert read(3.0, "a", "b", ok=3) == [[("a", 3), ("b", 3)]]
+    assert read(4.0, "a", "b", ok=4) == []
+    assert read(5.0, "a", ok=5) == [[("a", 4), ("b", 4)], [("a", 5)]]
+    assert [c.attempts["ok"] for c in table.uncounted("node-a")] == [5]
 
 
 def test_a_node_says_what_it_has() -> None:

@@ -74,7 +74,7 @@ def test_a_window_forgets_what_is_older_than_its_length() -> None:
         window.add(float(second), observed(1, 0, 0, 0))
     held = window.total(99.0)
     assert held is not None
-    assert held.count == 30
+    assert 27 <= held.count <= 30
     assert window.total(1000.0) is None
 
 
@@ -82,21 +82,21 @@ def test_a_window_holds_a_bounded_number_of_slots() -> None:
     window = HistogramWindow(30.0)
     for tick in range(10_000):
         window.add(tick / 100, observed(1, 0, 0, 0))
-    assert len(window._slots) <= 31
+    assert len(window._slots) <= 11
     held = window.total(99.99)
     assert held is not None
-    assert held.count == pytest.approx(3000, abs=100)
+    assert held.count == pytest.approx(3000, abs=300)
 
 
 def test_what_leaves_a_window_is_taken_off_even_if_it_came_in_other_buckets() -> None:
     window = HistogramWindow(30.0)
     window.add(0.0, observed(1, 0, 0, 0, sum_s=0.05))
-    window.add(2.0, observed(0, 4, bounds_s=(0.5,), sum_s=40.0))
+    window.add(3.0, observed(0, 4, bounds_s=(0.5,), sum_s=40.0))
     window.add(20.0, observed(0, 2, 0, 0, sum_s=1.0))
     held = window.total(31.0)
     assert held is not None
     assert (held.counts, held.sum_s) == ((0, 2, 0, 4), pytest.approx(41.0))
-    held = window.total(32.0)
+    held = window.total(33.0)
     assert held is not None
     assert (held.counts, held.sum_s) == ((0, 2, 0, 0), pytest.approx(1.0))
 

@@ -50,7 +50,9 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     def is_serving() -> bool:
         return link.connected and directory.known and not stopping.is_set()
 
-    open_inference = OpenInferenceServicer(link, directory, str(forebay.__version__), is_serving)
+    open_inference = OpenInferenceServicer(
+        link, directory, str(forebay.__version__), is_serving, wakes.tell
+    )
     server = _server(InferServicer(core), open_inference)
     health = Health(server, [ROUTER_SERVICE, SERVICE])
     address = listen(server, settings.listen)

@@ -23,6 +23,8 @@ SERVICE = "inference.GRPCInferenceService"
 MODEL_INFER = f"/{SERVICE}/ModelInfer"
 
 STATISTICS_TIMEOUT_S = 0.5
+DESCRIBED_WITHIN_S = 60.0
+DESCRIBED_POLL_S = 0.1
 
 _REFUSED = {
     "SystemSharedMemoryStatus": "shared memory does not reach across the mesh",
@@ -48,8 +50,18 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
         directory: DeploymentDirectory,
         version: str,
         is_serving: Callable[[], bool],
+        wake: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Answers from the directory, from NATS, and for server state from `is_serving`."""
+        """Answers from the directory and from NATS.
+
+        Args:
+            link: to NATS.
+            directory: the deployments.
+            version: of this software.
+            is_serving: whether requests are taken.
+            wake: told of a deployment without a replica that somebody asks about.
+        """
+        self._wake = wake
         self._link = link
         self._directory = directory
         self._version = version
@@ -72,10 +84,10 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
     async def ModelReady(
         self, request: triton.ModelReadyRequest, context: grpc.aio.ServicerContext
     ) -> triton.ModelReadyResponse:
-        """Whether a replica of the deployment is ready."""
+        """Whether a request would be served: a replica is ready, or the first request starts one."""
         await self._check(request.name, context)
         ready = self._directory.status(request.name).ready_replica_count > 0
-        return triton.ModelReadyResponse(ready=ready)
+        return triton.ModelReadyResponse(ready=ready or self._sleeps(request.name))
 
     async def ServerMetadata(
         self, request: triton.ServerMetadataRequest, context: grpc.aio.ServicerContext
@@ -145,19 +157,53 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
         self, name: str, what: str, message_class: Any, context: grpc.aio.ServicerContext
     ) -> Any:
         await self._check(name, context)
+        remaining_s = context.time_remaining()
+        if remaining_s is None:
+            remaining_s = DESCRIBED_WITHIN_S
         try:
-            bucket = await streams.metadata_bucket(self._link.jetstream)
-            return message_class.FromString((await bucket.get(f"{what}.{name}")).value)
-        except nats.js.errors.KeyNotFoundError:
+            value = await self._description(f"{what}.{name}", name, remaining_s * 0.9)
+        except (nats.errors.Error, TimeoutError):
+            await context.abort(
+                grpc.StatusCode.UNAVAILABLE, "the queue (NATS) cannot be reached at the moment"
+            )
+        if value is None:
             await context.abort(
                 grpc.StatusCode.UNAVAILABLE,
                 f"no replica of {name} has been ready yet, so its {what} is not known: "
                 + (self._directory.status(name).message or "it is starting"),
             )
-        except (nats.errors.Error, TimeoutError):
-            await context.abort(
-                grpc.StatusCode.UNAVAILABLE, "the queue (NATS) cannot be reached at the moment"
-            )
+        return message_class.FromString(value)
+
+    async def _description(self, key: str, name: str, within_s: float) -> bytes | None:
+        """What Triton said of a model; waited for only while a sleeping deployment wakes up."""
+        bucket = await streams.metadata_bucket(self._link.jetstream)
+        waits = self._wakes_up(name)
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + within_s
+        while True:
+            try:
+                return (await bucket.get(key)).value or b""
+            except nats.js.errors.KeyNotFoundError:
+                if not waits or loop.time() >= until_s:
+                    return None
+            # Its Triton alone knows the answer: whoever asks is about to send a request.
+            self._wake(name)
+            await asyncio.sleep(min(DESCRIBED_POLL_S, max(0.0, until_s - loop.time())))
+
+    def _sleeps(self, name: str) -> bool:
+        """Whether a deployment is at zero by decision, so that a request starts it."""
+        status = self._directory.status(name)
+        return self._wakes_up(name) and not status.target_replica_count
+
+    def _wakes_up(self, name: str) -> bool:
+        """Whether a deployment has no replica yet and a request would get it one."""
+        deployment = self._directory.get(name)
+        if deployment is None or not deployment.HasField("scaling"):
+            return False
+        if deployment.HasField("pinned_replicas") and not deployment.pinned_replicas:
+            return False
+        status = self._directory.status(name)
+        return not status.ready_replica_count and not status.failed_replica_count
 
     async def _statistics(self, name: str) -> triton.ModelStatistics:
         expected = max(1, self._directory.status(name).ready_replica_count)

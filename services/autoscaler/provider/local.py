@@ -36,6 +36,8 @@ STOP_ALLOWANCE_S = 60.0
 
 SIMULATED_GPU_MEMORY_BYTES = 24 * 1024**3
 
+_ROOT = Path(__file__).resolve().parents[3]
+
 
 class LocalProvider:
     """Starts and stops node agents.
@@ -165,7 +167,7 @@ class LocalProvider:
         taken = running.keys() | reporting
         node = next(f"auto-{i}" for i in range(1, 10_000) if f"auto-{i}" not in taken)
         agent = await asyncio.to_thread(
-            agents.start, self._state_dir, node, self._command(node), dict(os.environ)
+            agents.start, self._state_dir, node, self._command(node), _environment()
         )
         self._started = {*(self._started & set(running.values())), agent}
         self._waiting_since_s[agent] = self._clock.monotonic_s()
@@ -204,6 +206,16 @@ class LocalProvider:
         if note and note != self.note:
             log.warning("provider.local", note=note)
         self.note = note
+
+
+def _environment() -> dict[str, str]:
+    """This process' environment, in which the agent finds the same code as this process."""
+    made = dict(os.environ)
+    if (_ROOT / "pyproject.toml").is_file():
+        # A checkout need not be installed.
+        others = made.get("PYTHONPATH")
+        made["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{others}" if others else str(_ROOT)
+    return made
 
 
 def _shape(settings: AutoscalerSettings) -> Node:

@@ -148,7 +148,7 @@ async def said(
 
     def probe() -> tuple[float | None, str] | None:
         policies.ask(deployment, function, Signals(queued=queued, ongoing=0))
-        answer = policies.answers(deployment)
+        answer = policies.answer(deployment)
         return answer if answer != (None, "") else None
 
     return await eventually(probe, timeout_s=30)
@@ -218,24 +218,24 @@ async def test_a_function_that_hangs_delays_no_other(policies: CustomPolicies) -
     policies.ask("slow", "mine:hangs", Signals(queued=1, ongoing=0))
     answered = 0
     queued = 0
-    while not policies.answers("slow")[1]:
+    while not policies.answer("slow")[1]:
         queued += 10
         policies.ask("quick", "mine:by_queue", Signals(queued=queued, ongoing=0))
 
         def answer(expected: float = queued / 10) -> bool:
-            return policies.answers("quick") == (expected, "")
+            return policies.answer("quick") == (expected, "")
 
         await eventually(answer)
         answered += 1
     # One call hangs for a second; a call of the other takes milliseconds.
-    assert policies.answers("slow") == (None, "took longer than 1 s")
+    assert policies.answer("slow") == (None, "took longer than 1 s")
     assert answered >= 5
 
 
 async def test_asking_does_not_wait_and_the_newest_question_wins(policies: CustomPolicies) -> None:
     for queued in range(10_000):
         policies.ask("add", "mine:by_queue", Signals(queued=queued, ongoing=0))
-    await eventually(lambda: policies.answers("add") == (999.9, ""))
+    await eventually(lambda: policies.answer("add") == (999.9, ""))
     assert len(workers()) == 1
 
 
@@ -243,7 +243,7 @@ async def test_deployments_share_the_process_of_a_function(policies: CustomPolic
     for number in range(300):
         policies.ask(f"d{number}", "mine:by_queue", Signals(queued=number, ongoing=0))
     for number in range(300):
-        await eventually(lambda n=number: policies.answers(f"d{n}") == (n / 10, ""))
+        await eventually(lambda n=number: policies.answer(f"d{n}") == (n / 10, ""))
     assert len(workers()) == 1
 
 
@@ -252,9 +252,9 @@ async def test_an_answer_stands_while_a_dead_process_is_replaced(policies: Custo
     (first,) = workers()
     policies.ask("add", "mine:exits_when_busy", Signals(queued=1, ongoing=0))
     await eventually(lambda: workers() != [first])
-    assert policies.answers("add") == (1.0, "")
+    assert policies.answer("add") == (1.0, "")
     policies.ask("other", "mine:exits_when_busy", Signals(queued=0, ongoing=0))
-    await eventually(lambda: policies.answers("other") == (1.0, ""))
+    await eventually(lambda: policies.answer("other") == (1.0, ""))
 
 
 async def test_an_answer_grows_old(
@@ -264,7 +264,7 @@ async def test_an_answer_grows_old(
     assert await said(policies, "mine:by_queue") == (2.5, "")
 
     def old() -> bool:
-        return policies.answers("add") == (None, "has not answered for 0 s")
+        return policies.answer("add") == (None, "has not answered for 0 s")
 
     await eventually(old)
 
@@ -313,14 +313,14 @@ async def test_another_function_of_a_deployment_starts_without_an_answer(
 ) -> None:
     assert await said(policies, "mine:by_queue") == (2.5, "")
     policies.ask("add", "package.inner:two", Signals())
-    assert policies.answers("add") == (None, "")
+    assert policies.answer("add") == (None, "")
     assert await said(policies, "package.inner:two") == (2.0, "")
 
 
 async def test_without_a_directory_there_are_none() -> None:
     async with running(None) as policies:
         policies.ask("add", "mine:by_queue", Signals())
-        value, error = policies.answers("add")
+        value, error = policies.answer("add")
         assert value is None
         assert "policies_dir" in error
         assert await policies.check("mine:by_queue") == error

@@ -151,7 +151,7 @@ class CustomPolicies:
         if worker.broken:
             said.error, said.error_s = worker.broken, now_s
 
-    def answers(self, deployment: str) -> tuple[float | None, str]:
+    def answer(self, deployment: str) -> tuple[float | None, str]:
         """The last answer, and why there is none.
 
         Args:

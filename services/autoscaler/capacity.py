@@ -95,6 +95,7 @@ class Load:
         cpus_used: CPUs that are declared.
         memory_used_bytes: memory that is declared.
         custom_used: other resources that are declared.
+        units_used: slots and GPUs that are held, counted alike.
     """
 
     __slots__ = (
@@ -107,6 +108,7 @@ class Load:
         "memory_used_bytes",
         "node",
         "slots_used",
+        "units_used",
     )
 
     def __init__(self, node: Node) -> None:
@@ -118,6 +120,7 @@ class Load:
         self.cpus_used = 0.0
         self.memory_used_bytes = 0
         self.custom_used: dict[str, float] = {}
+        self.units_used = 0.0
         self._positions = {gpu.uuid: i for i, gpu in enumerate(node.gpus)}
 
     def add(self, share: Share, sign: int) -> None:
@@ -127,6 +130,7 @@ class Load:
             self._add_gpus(share, sign)
         else:
             self.slots_used += sign
+            self.units_used = _sum(self.units_used, sign)
         if demand.cpus:
             self.cpus_used = _sum(self.cpus_used, sign * demand.cpus)
         if demand.memory_bytes:
@@ -143,6 +147,7 @@ class Load:
             if i is not None:
                 self.gpus_used[i] = _sum(self.gpus_used[i], fraction)
                 self.gpu_bytes[i] += each_bytes
+                self.units_used = _sum(self.units_used, fraction)
 
     def gpu_free_bytes(self, i: int) -> int:
         """Memory of the GPU at position `i` that is neither declared nor in use."""
@@ -158,7 +163,7 @@ class Load:
     def fullness(self) -> float:
         """Share of the node that is held, slots and GPUs counted alike, 0 to 1."""
         units = self.node.slots + len(self.gpus_used)
-        return (self.slots_used + sum(self.gpus_used)) / units if units else 0.0
+        return self.units_used / units if units else 0.0
 
     @property
     def most_used_ratio(self) -> float:

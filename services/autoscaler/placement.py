@@ -9,7 +9,7 @@ placement of a demand over 1,000 nodes costs some milliseconds, every further on
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -51,8 +51,8 @@ class Refusal:
     reason: str
 
 
-# Fullness of the GPU, of the node, name of the node, the place: compared in this order.
-_Candidate = tuple[float, float, str, Place]
+# Fullness of the GPU, of the node, name of the node, the GPUs' positions: compared in this order.
+_Candidate = tuple[float, float, str, tuple[int, ...]]
 
 
 def place(
@@ -95,7 +95,10 @@ def pick(
     else:
         own = own_counts or {}
         best = min(candidates, key=lambda c: (own.get(c[2], 0), c[1], c[0], c[2]), default=None)
-    return best[3] if best is not None else None
+    if best is None:
+        return None
+    gpus = capacity.loads[best[2]].node.gpus
+    return Place(best[2], tuple(gpus[i].uuid for i in best[3]))
 
 
 def explain(demand: Demand, capacity: Capacity, strategy: Strategy = Strategy.COMPACT) -> str:
@@ -188,7 +191,7 @@ def _consider(demand: Demand, load: Load, spread: bool) -> _Candidate | str:
         return _consider_gpus(demand, load, fullness, spread)
     if load.slots_used >= node.slots:
         return "it has no CPU slots" if node.slots == 0 else f"all {node.slots} slots are taken"
-    return (0.0, fullness if spread else -fullness, node.name, Place(node.name))
+    return (0.0, fullness if spread else -fullness, node.name, ())
 
 
 def _refuse_declared(demand: Demand, load: Load) -> str:
@@ -223,11 +226,12 @@ def _consider_gpus(demand: Demand, load: Load, fullness: float, spread: bool) ->
     if not node.gpus:
         return "it has no GPU"
     kind = demand.accelerator_type
-    qualified = [
-        i for i, gpu in enumerate(node.gpus) if not kind or is_accelerator(kind, gpu.product_name)
-    ]
-    if not qualified:
-        return f"it has no {kind}"
+    qualified: Sequence[int] = range(len(used))
+    if kind:
+        gpus = node.gpus
+        qualified = [i for i in qualified if is_accelerator(kind, gpus[i].product_name)]
+        if not qualified:
+            return f"it has no {kind}"
     wanted, fraction = demand.gpu_count, min(demand.gpus, 1.0)
     most = 1.0 - fraction + ROUNDING
     roomy = [i for i in qualified if used[i] <= most]
@@ -242,12 +246,13 @@ def _consider_gpus(demand: Demand, load: Load, fullness: float, spread: bool) ->
             free, needed = _gib(max(map(load.gpu_free_bytes, roomy))), _gib(need_bytes)
             return f"its GPUs have at most {free} of memory free, {needed} are needed"
         roomy = fitting
-    sign = 1 if spread else -1
-    if len(roomy) > 1:
-        roomy.sort(key=lambda i: (sign * used[i], node.gpus[i].uuid))
-    uuids = tuple(node.gpus[i].uuid for i in roomy[:wanted])
+    if fraction < 1:
+        # Of those alike the first: max and min return it.
+        roomy = [(min if spread else max)(roomy, key=used.__getitem__)]
     gpu_fullness = round(used[roomy[0]], 6)
-    return (sign * gpu_fullness, sign * fullness, node.name, Place(node.name, uuids))
+    if not spread:
+        gpu_fullness, fullness = -gpu_fullness, -fullness
+    return (gpu_fullness, fullness, node.name, tuple(roomy[:wanted]))
 
 
 def _vacated(node: Node) -> Node:
@@ -281,10 +286,14 @@ def _short_of(demand: Demand, nodes: list[Node]) -> str:
         return "it needs a CPU slot, no node has one"
     most_cpus = max(node.cpus for node in nodes)
     if demand.cpus > most_cpus + ROUNDING:
+        if not most_cpus:
+            return f"it needs {demand.cpus:g} CPUs, no node says how many it has"
         return f"it needs {demand.cpus:g} CPUs, the largest node has {most_cpus:g}"
     most_bytes = max(node.memory_bytes for node in nodes)
     if demand.memory_bytes > most_bytes:
         needed = _gib(demand.memory_bytes)
+        if not most_bytes:
+            return f"it needs {needed} of memory, no node says how much it has"
         return f"it needs {needed} of memory, the largest node has {_gib(most_bytes)}"
     for name, amount in demand.custom:
         most = max(dict(node.custom).get(name, 0.0) for node in nodes)

@@ -45,9 +45,9 @@ class Spec:
     request_timeout_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Replica:
-    """A replica that is assigned.
+    """A replica that is assigned. To be left as it is: see ReplicaView.
 
     Attributes:
         ongoing_count: requests it works on, as last reported.
@@ -69,9 +69,9 @@ class Replica:
         return self.share.node
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
-    """What changes now.
+    """What changes now. To be left as it is: see ReplicaView.
 
     Attributes:
         target: how many replicas are wanted.

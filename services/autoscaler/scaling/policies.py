@@ -197,7 +197,7 @@ class RequestLatency(_ByLoad):
         wish = self.wish(signals, at_once)
         turns = round(self._capacity(signals, margin=False).per_replica / self.slots)
         return (
-            f"({_loads(signals)}) / ({self.slots} slots · {turns} turns within "
+            f"({_loads(signals)}) / ({_count(self.slots, 'slot')} · {_count(turns, 'turn')} within "
             f"{self.desired_s:g} s at {self._service(signals)}) = {wish.more}" + _kept(wish)
         )
 
@@ -238,8 +238,8 @@ class QueueSize(_ByLoad):
         """The load, how much of it may wait, and the slots of a replica."""
         wish = self.wish(signals, at_once)
         return (
-            f"({_loads(signals)} - {self.queue_size} that may wait) / {self.slots} slots = "
-            f"{wish.more}" + _kept(wish)
+            f"({_loads(signals)} - {self.queue_size} that may wait) / "
+            f"{_count(self.slots, 'slot')} = {wish.more}" + _kept(wish)
         )
 
     def largest_load(self, signals: Signals, replicas: int, margin: bool) -> float:
@@ -313,8 +313,12 @@ def _loads(signals: Signals) -> str:
     return f"{signals.queued} queued + {signals.ongoing} ongoing{repeated}"
 
 
+def _count(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def _kept(wish: Wish) -> str:
-    return f", and {wish.fewer} are kept" if wish.fewer > wish.more else ""
+    return f" (up to {wish.fewer} may stay)" if wish.fewer > wish.more else ""
 
 
 def _rounded_up(load: float) -> str:

@@ -37,9 +37,9 @@ def signals_of(
     load = load or _NO_LOAD
     queued = load.queued_count if load.HasField("queued_count") else None
     ongoing = load.ongoing_count if load.HasField("ongoing_count") else None
-    if woken:
+    if woken and not queued and not ongoing:
         # The word of a router is newer than what metrics polled.
-        queued, ongoing = max(1, queued or 0), ongoing or 0
+        queued, ongoing = 1, 0
     return Signals(
         queued=queued,
         ongoing=ongoing,

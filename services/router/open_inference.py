@@ -84,7 +84,7 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
     async def ModelReady(
         self, request: triton.ModelReadyRequest, context: grpc.aio.ServicerContext
     ) -> triton.ModelReadyResponse:
-        """Whether a request would be served: a replica is ready, or the first request starts one."""
+        """Whether a request is served: a replica is ready, or the first request starts one."""
         await self._check(request.name, context)
         ready = self._directory.status(request.name).ready_replica_count > 0
         return triton.ModelReadyResponse(ready=ready or self._sleeps(request.name))

@@ -108,6 +108,11 @@ class Scaler:
         self._idle = look if settled else None
         return look
 
+    def remember(self, at_s: float, load: float, held_load: float) -> None:
+        """Takes note of a load at which a look would have come out as the last one did."""
+        if self._rules.look_back_s:
+            self._window.add(at_s, load, held_load)
+
     def _completed(self, now_s: float, signals: Signals) -> Signals:
         """The signals with means over the window, and the service time last known."""
         held = signals.held_load

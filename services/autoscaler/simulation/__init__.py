@@ -1,0 +1,1 @@
+"""The autoscaler on a virtual clock: the same decisions, placement and journal, simulated load."""

@@ -1,0 +1,110 @@
+"""What must never happen, checked in every simulated run. Pure: time is an argument."""
+
+from forebay.v1.scaling_pb2 import ScaleDecision
+from services.autoscaler.scaling.record import agrees
+from services.autoscaler.scaling.scaler import Look
+from services.autoscaler.simulation.deployed import Deployed, Fate
+from services.autoscaler.simulation.mesh import Mesh
+from services.autoscaler.simulation.ownership import InvariantError, check_owners
+from services.autoscaler.simulation.watched import Watched
+from services.autoscaler.startups import Startups
+from services.autoscaler.view import State
+
+
+def check_target(now_s: float, watched: Watched, look: Look, before: int | None) -> None:
+    """Checks a target that changed: within its bounds, and kept while nothing is known (I9).
+
+    Raises:
+        InvariantError: if it is not.
+    """
+    rules, outcome = watched.rules, look.outcome
+    target = outcome.state.target
+    said = f"{watched.deployed.name} at {now_s:g} s: {before} to {target} ({outcome.reason})"
+    if rules.pinned is not None or rules.policy is None:
+        return
+    # From zero something must serve, and advice is not acted on.
+    most = max(1, rules.maximum)
+    if not rules.advisory and not rules.minimum <= target <= most:
+        raise InvariantError(f"outside of {rules.minimum} to {rules.maximum}: {said}")
+    unknown = look.signals.held_load is None
+    if unknown and before is not None and target != rules.bounded(before):
+        raise InvariantError(f"I9: signals are not known: {said}")
+    rose = before is not None and before < target > rules.minimum
+    if rose and not look.signals.held_load and not rules.custom:
+        raise InvariantError(f"up without traffic: {said}")
+
+
+def check_removal(
+    now_s: float,
+    mesh: Mesh,
+    replica_id: str,
+    watched: Watched,
+    startups: Startups,
+    evacuated: bool,
+) -> None:
+    """Checks that a replica which is to be removed has had its chance to start.
+
+    It need not, if its deployment or its node is to have none of it any more.
+
+    Raises:
+        InvariantError: if it had not.
+    """
+    replica = mesh.replicas.get(replica_id)
+    if replica is None or replica.state is not State.STARTING or replica.start_count > 1:
+        return
+    changed = watched.deployed.changed_s >= replica.assigned_s
+    old = replica.generation != watched.spec.generation
+    if changed or old or evacuated or watched.rules.pinned is not None:
+        return
+    if now_s - replica.assigned_s <= startups.allowance_s(watched.deployed.name):
+        raise InvariantError(
+            f"{replica_id} was removed at {now_s:g} s, {now_s - replica.assigned_s:g} s into its "
+            "start"
+        )
+
+
+def check_decision(decision: ScaleDecision) -> None:
+    """Checks that a decision comes out the same when it is made again from what is kept of it.
+
+    Raises:
+        InvariantError: if it does not.
+    """
+    if not agrees(ScaleDecision.FromString(decision.SerializeToString())):
+        raise InvariantError(f"replay: {decision.name} comes out otherwise: {decision.reason}")
+
+
+def check_mesh(mesh: Mesh) -> None:
+    """Checks what must hold at any instant.
+
+    Raises:
+        InvariantError: if it does not.
+    """
+    for deployed in mesh.deployed.values():
+        _check_requests(mesh, deployed)
+    if not mesh.unlimited:
+        for node in mesh.nodes.values():
+            check_owners(node, mesh.agenda.now_s)
+
+
+def _check_requests(mesh: Mesh, d: Deployed) -> None:
+    """I1: every request that was accepted is in one place, or ended in one way."""
+    counts = [d.fates.count(fate) for fate in Fate]
+    told = [d.queued, d.ongoing, d.served, d.left, d.ended_poison]
+    if counts[: Fate.DELETED] != told:
+        names = [fate.name for fate in Fate]
+        raise InvariantError(
+            f"I1: the requests of {d.name} are {dict(zip(names, counts, strict=True))} and were "
+            f"counted as {told}"
+        )
+    working = sum(len(r.ongoing) for r in mesh.replicas.values() if r.deployment is d)
+    if working + len(d.redeliver) > d.ongoing:
+        raise InvariantError(
+            f"I1: replicas of {d.name} work on {working} requests and {len(d.redeliver)} wait "
+            f"again, {d.ongoing} were delivered"
+        )
+    for replica in mesh.replicas.values():
+        if len(replica.ongoing) > replica.slots:
+            raise InvariantError(
+                f"{replica.replica_id} works on {len(replica.ongoing)} requests and has "
+                f"{replica.slots} slots"
+            )

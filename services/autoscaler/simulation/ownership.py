@@ -1,0 +1,32 @@
+"""Who owns which share of a simulated node. Pure."""
+
+from services.autoscaler.capacity import ROUNDING
+from services.autoscaler.simulation.sim_node import SimNode
+
+
+class InvariantError(Exception):
+    """The simulated mesh did what it must never do; the text says what, where and when."""
+
+
+def check_owners(node: SimNode, now_s: float) -> None:
+    """Checks I7: no share of a node has two owners.
+
+    Raises:
+        InvariantError: if one has.
+    """
+    gpus: dict[str, float] = {}
+    slots = 0
+    for replica in node.replicas.values():
+        demand = replica.share.demand
+        slots += not demand.gpus
+        for uuid in replica.share.gpu_uuids:
+            gpus[uuid] = gpus.get(uuid, 0.0) + min(demand.gpus, 1.0)
+    for what, used, has in [
+        ("slots", slots, node.node.slots),
+        *((g, u, 1) for g, u in gpus.items()),
+    ]:
+        if used > has + ROUNDING:
+            raise InvariantError(
+                f"I7: {used:g} of {has} {what} of node {node.name} are held at {now_s:g} s by "
+                f"{', '.join(sorted(node.replicas))}"
+            )

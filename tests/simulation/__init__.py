@@ -1,0 +1,1 @@
+"""Claims about scaling over time, on a virtual clock."""

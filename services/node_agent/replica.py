@@ -15,6 +15,7 @@ from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
 from services.node_agent import canary, replica_environment, replica_states
 from services.node_agent.answers import AnswerPublisher
+from services.node_agent.ending import end
 from services.node_agent.housekeeping import describe, forget_dead_regions
 from services.node_agent.intake import Intake
 from services.node_agent.model_cache import ModelError
@@ -299,9 +300,7 @@ class Replica:
             self._died_under_requests = self._intake.lost_count > 0
             raise ReplicaFailedError(reason)
         finally:
-            for task in (feeding, exited, *beside):
-                task.cancel()
-            await asyncio.gather(feeding, exited, *beside, return_exceptions=True)
+            await end(feeding, exited, *beside)
             self._answered_count = self._intake.answered_count
             await self._intake.close()
             self._intake = None

@@ -85,12 +85,29 @@ class MeshCollector(Collector):
         yield from (attempts, queue_wait, service_time)
 
 
+class _Collected(Collector):
+    """What was collected, to be put into words elsewhere."""
+
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> list[Metric]:
+        return self._families
+
+
 def registry(mesh: Mesh, nats_connected: Callable[[], bool]) -> CollectorRegistry:
     """A registry with the metrics of the mesh and of this process."""
     made = CollectorRegistry()
     ProcessCollector(registry=made)
     made.register(MeshCollector(mesh, nats_connected))
     return made
+
+
+def collected(made: CollectorRegistry) -> CollectorRegistry:
+    """The metrics of this instant, which change no more and may go to another thread."""
+    copy = CollectorRegistry()
+    copy.register(_Collected(list(made.collect())))
+    return copy
 
 
 def text(made: CollectorRegistry) -> bytes:

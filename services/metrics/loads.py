@@ -22,12 +22,17 @@ class ReplicaCounts:
 
 
 class Durations:
-    """One kind of duration of one deployment: all since it is known, and the last window."""
+    """One kind of duration of one deployment: all since it is known, and the last window.
 
-    __slots__ = ("total", "window")
+    Attributes:
+        told: which state of the window its reader has told last, and when; its reader's own.
+    """
+
+    __slots__ = ("told", "total", "window")
 
     def __init__(self, window_s: float) -> None:
         self.total: Sum | None = None
+        self.told: tuple[int, int, float] = (-1, -1, float("-inf"))
         self.window = HistogramWindow(window_s)
 
     def add(self, now_s: float, before: Histogram | None, now: Histogram) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
 
 import grpc.aio
 from prometheus_client import CollectorRegistry
@@ -10,7 +9,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from forebay.v1 import node_pb2_grpc
 from services.metrics import exposition, window
-from services.metrics.http_server import HttpServer, Page
+from services.metrics.http_server import HttpServer, MakePage, Page
 from services.metrics.loads import LoadTable
 from services.metrics.metrics_service import MetricsService
 from services.metrics.node_service import NodeService
@@ -97,11 +96,17 @@ async def _forget(mesh: Mesh) -> None:
         await asyncio.sleep(FORGET_INTERVAL_S)
 
 
-def _pages(registry: CollectorRegistry, link: NatsLink) -> dict[str, Callable[[], Page]]:
-    def metrics() -> Page:
-        return Page(200, exposition.text(registry), CONTENT_TYPE_PLAIN_0_0_4)
+def _pages(registry: CollectorRegistry, link: NatsLink) -> dict[str, MakePage]:
+    # One scrape at a time: that of a large mesh takes seconds, and tens of megabytes.
+    scraping = asyncio.Lock()
 
-    def healthz() -> Page:
+    async def metrics() -> Page:
+        async with scraping:
+            # In a thread, or agents and autoscalers would wait for as long.
+            body = await asyncio.to_thread(exposition.text, exposition.collected(registry))
+        return Page(200, body, CONTENT_TYPE_PLAIN_0_0_4)
+
+    async def healthz() -> Page:
         if link.connected:
             return Page(200, b"serving\n")
         return Page(503, b"not serving: not connected to NATS\n")

@@ -63,8 +63,8 @@ class Mesh:
         # One message for all snapshots: most of what is said of a deployment stays as it is.
         self._held: list[str] = []
         self._snapshot = Snapshot()
-        # Version of the window and when its quantiles were taken.
-        self._latencies_s: dict[tuple[str, str], tuple[int, float]] = {}
+        # Rises when that message is begun anew.
+        self._edition = 0
         self._chunks: dict[str, tuple[Node, bytes]] = {}
 
     def register(self, registration: NodeRegistration) -> str:
@@ -145,7 +145,7 @@ class Mesh:
         """The message that is filled in anew each time, with a load for each deployment."""
         if deployments != self._held:
             self._held = deployments
-            self._latencies_s.clear()
+            self._edition += 1
             self._snapshot = Snapshot()
             for deployment in deployments:
                 self._snapshot.deployments.add(deployment=names.deployment_name(deployment))
@@ -191,9 +191,12 @@ class Mesh:
             load.ClearField("startup_time")
         load.poison_count = self.poison_count(deployment)
         totals = self._loads.totals(deployment)
-        if totals is not None:
-            self._fill_latencies(load, "queue_wait", deployment, totals.queue_wait, now_s)
-            self._fill_latencies(load, "service_time", deployment, totals.service_time, now_s)
+        if totals is None:
+            load.ClearField("queue_wait")
+            load.ClearField("service_time")
+        else:
+            self._fill_latencies(load, "queue_wait", totals.queue_wait, now_s)
+            self._fill_latencies(load, "service_time", totals.service_time, now_s)
         if age_s is None:
             load.ClearField("age")
         else:
@@ -211,21 +214,22 @@ class Mesh:
         return aborted + self.queues.poison_count(deployment)
 
     def _fill_latencies(
-        self, load: DeploymentLoad, field: str, deployment: str, durations: Durations, now_s: float
+        self, load: DeploymentLoad, field: str, durations: Durations, now_s: float
     ) -> None:
         """Fills in quantiles, or clears them if nothing ended in the window."""
         window = durations.window
         window.slide(now_s)
-        version, taken_s = self._latencies_s.get((deployment, field), (-1, float("-inf")))
-        known: LatencyQuantiles = getattr(load, field)
-        soon = now_s - taken_s < LATENCY_INTERVAL_S
-        if version == window.version or (soon and known.count):
+        edition, version, told_s = durations.told
+        if edition == self._edition and (
+            version == window.version or now_s - told_s < LATENCY_INTERVAL_S
+        ):
             return
-        self._latencies_s[deployment, field] = (window.version, now_s)
+        durations.told = (self._edition, window.version, now_s)
         observed = window.total(now_s)
         if observed is None:
             load.ClearField(field)
             return
+        known: LatencyQuantiles = getattr(load, field)
         known.count = observed.count
         values_s = quantiles(observed, _QUANTILES)
         for quantile, value_s in zip((known.p50, known.p95, known.p99), values_s, strict=True):

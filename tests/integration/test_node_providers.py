@@ -23,7 +23,7 @@ from services.autoscaler.provider.local import LocalProvider
 from services.autoscaler.provider.protocol import ProviderError
 from services.autoscaler.provider.webhook import WebhookProvider
 from services.autoscaler.settings import AutoscalerSettings
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from tests.support.control_plane import ControlPlane, control_plane
 from tests.support.eventually import eventually
 
@@ -146,6 +146,15 @@ async def test_an_unusable_secret_is_refused_without_being_shown(
     assert not secret or secret not in str(caught.value)
 
 
+class Ahead(SystemClock):
+    """A clock that can be put forward."""
+
+    ahead_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.ahead_s
+
+
 class Mesh:
     """A control plane and a local provider, which is fed by the test."""
 
@@ -154,7 +163,7 @@ class Mesh:
         self._plane = plane
         self._home = home
 
-    def provider(self, **settings: object) -> LocalProvider:
+    def provider(self, clock: Clock | None = None, **settings: object) -> LocalProvider:
         made = AutoscalerSettings(
             node_provider="local",
             nats_url=self._plane.nats.url,
@@ -163,7 +172,7 @@ class Mesh:
             local_triton_home=self._home,
             **settings,
         )
-        return LocalProvider(made, self._plane.autoscaler, SystemClock())
+        return LocalProvider(made, self._plane.autoscaler, clock or SystemClock())
 
     async def nodes(self) -> dict[str, Node]:
         listed = await self._plane.nodes.ListNodes(ListNodesRequest())
@@ -267,3 +276,34 @@ async def test_an_agent_that_cannot_run_is_noted_and_not_started_again_at_once(
         await provider.apply(demand(), NOBODY)
         assert agents.running(made.state_dir) == {}
         assert "process.failed" in (made.state_dir / "auto-1" / "agent.log").read_text()
+
+
+async def test_an_agent_that_hangs_is_told_to_end_and_then_made_to(tmp_path: Path) -> None:
+    async with mesh(tmp_path) as made:
+        clock = Ahead()
+        provider = made.provider(clock)
+        await provider.apply(demand(), NOBODY)
+        (agent,) = agents.running(made.state_dir).values()
+        os.kill(agent.pid, signal.SIGSTOP)
+        clock.ahead_s += 31
+        await provider.apply(demand(), NOBODY)
+        assert provider.note.startswith("the node agent of auto-1 does not report; its log is in")
+        # It is not taken for one that may still report, and there is no second one at once.
+        await provider.apply(demand(), NOBODY)
+        assert list(agents.running(made.state_dir)) == ["auto-1"]
+        clock.ahead_s += 61
+        assert provider.busy
+        await provider.apply(demand(missing=0), NOBODY)
+        await eventually(lambda: not agents.running(made.state_dir))
+        await provider.apply(demand(missing=0), NOBODY)
+        assert not provider.busy
+
+
+async def test_a_process_that_was_given_the_id_of_an_agent_is_left_alone(tmp_path: Path) -> None:
+    other = psutil.Process()
+    directory = tmp_path / "auto-1"
+    directory.mkdir()
+    record = directory / "agent.json"
+    record.write_text(f'{{"pid": {other.pid}, "start_time_s": {other.create_time() - 100}}}')
+    assert agents.running(tmp_path) == {}
+    assert not record.exists()

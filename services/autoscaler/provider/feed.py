@@ -2,7 +2,7 @@
 
 Whatever the provider does and however long it takes, a look at the mesh only puts what it found
 into the slot. The provider hears of every change, again after a failure, and every so often while
-anything is missing or may go; of nothing that is older than the last seconds, so that an autoscaler
+anything is missing or may go; of nothing that is older than STALE_AFTER_S, so that an autoscaler
 that does not lead any more falls silent.
 """
 
@@ -16,7 +16,7 @@ from services.runtime.clock import Clock
 
 log = structlog.get_logger()
 
-STALE_AFTER_S = 15.0
+STALE_AFTER_S = 5.0
 RETRY_S = 10.0
 
 
@@ -77,7 +77,7 @@ class Feed:
                 async with asyncio.timeout(RETRY_S if self._error else self._provider.repeat_s):
                     await self._changed.wait()
             except TimeoutError:
-                if not self._content and not self._error:
+                if not (self._content or self._error or self._provider.busy):
                     continue
             if self._offer is None or self._is_stale():
                 self._changed.clear()

@@ -70,6 +70,11 @@ class LocalProvider:
         self._stopping_since_s: dict[AgentProcess, float] = {}
         self._refused_until_s = 0.0
 
+    @property
+    def busy(self) -> bool:
+        """Whether an agent is starting or stopping."""
+        return bool(self._waiting_since_s or self._stopping_since_s)
+
     async def apply(self, demand: NodeDemand, reporting: frozenset[str]) -> None:
         """Starts at most one agent, and stops those whose nodes may go.
 

@@ -9,6 +9,7 @@ class NoProvider:
     releases = False
     repeat_s = 3600.0
     note = ""
+    busy = False
 
     async def apply(self, demand: NodeDemand, reporting: frozenset[str]) -> None:
         """Does nothing."""

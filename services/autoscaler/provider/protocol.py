@@ -24,6 +24,11 @@ class NodeProvider(Protocol):
     repeat_s: float
     note: str
 
+    @property
+    def busy(self) -> bool:
+        """Whether it is in the middle of something and wants to hear even of nothing."""
+        ...
+
     async def apply(self, demand: NodeDemand, reporting: frozenset[str]) -> None:
         """Acts. Called by one task, one call after the other.
 

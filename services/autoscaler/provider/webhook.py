@@ -47,6 +47,7 @@ class WebhookProvider:
     releases = True
     repeat_s = REPEAT_S
     note = ""
+    busy = False
 
     def __init__(self, url: str, secret_file: Path, mesh: str, clock: Clock) -> None:
         """Sends nothing yet.

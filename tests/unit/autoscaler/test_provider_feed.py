@@ -28,6 +28,7 @@ class Recorder:
 
     releases = True
     note = "all is well"
+    busy = False
 
     def __init__(self, repeat_s: float = 3600.0) -> None:
         self.repeat_s = repeat_s
@@ -101,6 +102,14 @@ async def test_what_is_still_missing_is_told_again() -> None:
     async with feeding(provider, Watch()) as feed:
         feed.offer(missing(1), NOBODY)
         await eventually(lambda: len(provider.told) > 2)
+
+
+async def test_a_provider_that_is_busy_hears_even_of_nothing() -> None:
+    provider = Recorder(repeat_s=0.01)
+    provider.busy = True
+    async with feeding(provider, Watch()) as feed:
+        feed.offer(missing(0), NOBODY)
+        await eventually(lambda: provider.told[:2] == [0, 0])
 
 
 async def test_an_autoscaler_that_offers_nothing_more_falls_silent() -> None:

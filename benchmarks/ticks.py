@@ -12,6 +12,7 @@ import psutil
 from benchmarks.mesh_model import LOST_NODE_EVERY, MeshModel
 from forebay.v1.metrics_pb2 import Snapshot
 from services.autoscaler import status
+from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.declarations import Declarations
 from services.autoscaler.journal import Journal
 from services.autoscaler.observe import loads_of
@@ -80,7 +81,8 @@ def _measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
     model, clock = MeshModel(deployments, nodes, replicas), ModelClock()
     # Never connected: what would be written is kept, and nothing is waited for.
     link = NatsLink("benchmark", "nats://127.0.0.1:1")
-    targets = Targets(KvMirror(link, streams.scaling_bucket), Journal(link), clock)
+    kept = KvMirror(link, streams.scaling_bucket)
+    targets = Targets(kept, Journal(link), clock, CustomPolicies(None, clock))
     targets.begin_term(1)
     declarations, absences, leaving = Declarations(), Absences(10.0), Leaving()
     ids = itertools.count()

@@ -8,6 +8,7 @@ from forebay.v1 import autoscaler_pb2_grpc, deployment_pb2_grpc, model_pb2_grpc
 from services.autoscaler import provider
 from services.autoscaler.autoscaler_service import AutoscalerService
 from services.autoscaler.consumers import Consumers
+from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.deployment_service import DeploymentService
 from services.autoscaler.deployments import Deployments
 from services.autoscaler.journal import Journal
@@ -53,7 +54,8 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     load = LoadWatch(settings.metrics, clock, changed)
     journal = Journal(link)
     kept_targets = KvMirror(link, streams.scaling_bucket)
-    targets = Targets(kept_targets, journal, clock)
+    custom = CustomPolicies(settings.policies_dir, clock)
+    targets = Targets(kept_targets, journal, clock, custom)
     waking = Waking(link, leadership, targets, changed)
     feed = provider.make(settings, address, clock)
     machines = Machines(settings, feed, clock)
@@ -72,7 +74,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
 
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(
-        DeploymentService(Deployments(deployments, models, consumers, clock)), server
+        DeploymentService(Deployments(deployments, models, consumers, clock, custom)), server
     )
     model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
     autoscaler_pb2_grpc.add_AutoscalerServiceServicer_to_server(watches, server)
@@ -92,6 +94,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
             loop=loop.run(changed),
             journal=journal.run(),
             waking=waking.run(),
+            custom=custom.run(),
             provider=feed.run(),
             # A standby serves too: health says who can answer, the lease who leads.
             health=health.follow(lambda: link.connected),

@@ -10,6 +10,7 @@ import structlog
 
 from forebay.v1.metrics_pb2 import DeploymentLoad
 from forebay.v1.scaling_pb2 import ScaleState
+from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.declarations import Declaration
 from services.autoscaler.journal import Journal
 from services.autoscaler.observe import WAKE_HOLD_S, signals_of
@@ -29,22 +30,11 @@ TARGET = "target."
 _NO_STARTS = Starts()
 
 
-class CustomAnswers:
-    """Stands for custom policies where there are none: nobody answers."""
-
-    def answer(self, deployment: str) -> tuple[float | None, str]:
-        """The last answer, and why there is none."""
-        return None, "custom policies are not run here"
-
-    def ask(self, deployment: str, function: str, look: Look) -> None:
-        """Has a function asked; its answer counts from the next look on."""
-
-
 class Targets:
     """The scalers of all deployments."""
 
     def __init__(
-        self, kept: KvMirror, journal: Journal, clock: Clock, custom: CustomAnswers | None = None
+        self, kept: KvMirror, journal: Journal, clock: Clock, custom: CustomPolicies
     ) -> None:
         """Knows nothing until a term begins.
 
@@ -57,7 +47,7 @@ class Targets:
         self._kept = kept
         self._journal = journal
         self._clock = clock
-        self._custom = custom or CustomAnswers()
+        self._custom = custom
         self._scalers: dict[str, Scaler] = {}
         self._declared: Mapping[str, Declaration] = {}
         self._reasons: dict[str, str] = {}
@@ -201,7 +191,7 @@ class Targets:
         signals = signals_of(load, starts, len(own or ()), woken, custom)
         look = scaler.look(now_s, signals)
         if rules.custom:
-            self._custom.ask(deployment, rules.custom, look)
+            self._custom.ask(deployment, rules.custom, look.signals)
         if look.noteworthy:
             self._note(now_s, deployment, scaler, look)
         target = look.outcome.state.target

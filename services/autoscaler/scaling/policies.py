@@ -123,9 +123,10 @@ class OngoingRequests(_ByLoad):
             return Wish(
                 unknown=f"the mean over {self.look_back_s:g} s is not known yet", filling=True
             )
+        fewer = capacity.replicas(signals.mean_held_load * (1 + MEASURED_MARGIN_RATIO))
+        # A mean of nothing does not know of the request that just came.
         return Wish(
-            capacity.replicas(signals.mean_load),
-            capacity.replicas(signals.mean_held_load * (1 + MEASURED_MARGIN_RATIO)),
+            capacity.replicas(signals.mean_load), max(fewer, min(1, signals.held_load or 0))
         )
 
     def sentence(self, signals: Signals, at_once: bool) -> str:

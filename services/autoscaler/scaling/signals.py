@@ -52,6 +52,6 @@ class Signals:
 
     @property
     def load(self) -> int | None:
-        """Requests that may ask for more replicas: repeated deliveries do not."""
+        """Requests that may ask for more replicas: deliveries known to be repeated do not."""
         held = self.held_load
         return None if held is None else max(0, held - (self.redelivered or 0))

@@ -116,7 +116,8 @@ def test_ongoing_requests_is_the_mean_by_the_target(
 ) -> None:
     asked = wish(ongoing(target), ongoing=99, mean_load=mean, mean_held_load=mean)
     assert asked.more == replicas
-    assert asked.fewer == math.ceil(mean * 1.1 / target - 1e-9)
+    # With 99 requests ongoing at this instant one replica stays at least.
+    assert asked.fewer == max(1, math.ceil(mean * 1.1 / target - 1e-9))
 
 
 def test_ongoing_requests_goes_by_this_instant_where_there_is_no_replica() -> None:

@@ -288,6 +288,14 @@ def test_from_zero_counts_as_wanted_for_the_delay_of_going_down() -> None:
     assert walk.on(2, seen()) == 0
 
 
+def test_a_request_that_comes_at_the_very_end_of_the_delay_keeps_the_last_replica() -> None:
+    walk = Walk(scaling(ongoing(1), downscale_to_zero_delay=60), target=1)
+    walk.look(seen())
+    walk.on(59, seen())
+    assert walk.on(1, seen(queued=1)) == 1
+    assert walk.changes == 0
+
+
 @pytest.mark.parametrize("policy", [ongoing(1), depth(1), latency(30), size(0)])
 def test_the_minimum_is_reached_without_traffic_from_any_target(policy: object) -> None:
     for minimum in (0, 1, 3):
@@ -331,7 +339,7 @@ def test_steady_load_settles_on_one_count(policy: object, load: int, service_s: 
 
     walk.on(500, noisy)
     settled = walk.changes
-    walk.on(10_000, noisy)
+    walk.on(10_000, noisy, tick_s=2)
     assert walk.changes - settled <= 1
 
 

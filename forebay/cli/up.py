@@ -173,7 +173,7 @@ def _print_addresses(mesh: LocalMesh, output: Output) -> None:
         rows += [("autoscaler, second", address, _scope(address)) for address in others]
         each = f"{options.slots} CPU slots each"
         if options.gpus_per_node:
-            each += f", {options.gpus_per_node} SIMULATED GPUs each, on the CPU"
+            each += f", {options.gpus_per_node} SIMULATED GPU(s) each, which are the CPU"
         rows.append(("nodes", str(options.nodes), each))
         if options.max_nodes:
             rows.append(("more nodes", f"up to {options.max_nodes}", "as replicas need them"))

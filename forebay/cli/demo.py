@@ -1,29 +1,42 @@
-"""`forebay demo`: a mesh, a real model and real files, and nothing left behind."""
+"""`forebay demo`: a mesh, a real model and real files, from zero replicas and back to zero."""
 
 import asyncio
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from forebay import addresses, deployment_file
 from forebay.aio import AsyncClient
 from forebay.cli import infer
+from forebay.cli.decisions import newest
 from forebay.cli.deploy import deploy
 from forebay.cli.failure import CliError
-from forebay.cli.link import Where, link_to
-from forebay.cli.output import Output, Progress, print_json, print_table, progress, say
-from forebay.cli.rollout import until_ready
+from forebay.cli.link import Link, Where, link_to
+from forebay.cli.output import Output, Progress, print_json, print_table, progress, say, to_plain
+from forebay.cli.scaling_words import change
 from forebay.cli.show import delete
 from forebay.cli.up import provide_triton, start
+from forebay.deployment_file import DeploymentFile
 from forebay.local import triton_setup
 from forebay.local.mesh import LocalMesh
 from forebay.local.programs import MeshOptions
+from forebay.v1.scaling_pb2 import ScaleDecision
 
-READY_TIMEOUT_S = 300.0
+# The first request waits until the model's Python environment is built.
+FIRST_TIMEOUT_S = 300.0
 INFER_TIMEOUT_S = 60.0
+ZERO_TIMEOUT_S = 60.0
+
+TASKS_PER_REPLICA = 4
+IDLE_S = 3.0
+INPUT, SHAPE = "CONTENT", (1, 1)
+"""The one input of the model in examples/file-type."""
+
 MOST_FILES = 12
+MOST_DECISIONS = 100
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EXAMPLE = _ROOT / "examples" / "file-type"
@@ -71,11 +84,11 @@ async def run(use_running: bool, where: Where, output: Output) -> None:
         place = _running(where) if use_running else _temporary(tell)
         async with place as mesh:
             watch.done("found the mesh" if use_running else "started the mesh")
-            results = await _try_out(mesh, tell, watch)
+            results, decisions = await _try_out(mesh, tell, watch)
             if not use_running:
                 tell("stopping the mesh")
         watch.done("deleted the deployment" if use_running else "stopped the mesh")
-    _print(results, watch, output)
+    _print(results, decisions, watch, output)
     failed = [done for done in results if done.error]
     if failed:
         raise CliError(f"{len(failed)} of {len(results)} requests failed")
@@ -126,28 +139,52 @@ def _only_trouble(tell: Progress) -> Callable[[str], None]:
     return say_it
 
 
-async def _try_out(where: Where, tell: Progress, watch: Stopwatch) -> list[infer.Done]:
-    file = deployment_file.load(_EXAMPLE)
+async def _try_out(
+    where: Where, tell: Progress, watch: Stopwatch
+) -> tuple[list[infer.Done], list[ScaleDecision]]:
+    file = _made_quick(deployment_file.load(_EXAMPLE))
     name = file.spec.name
-    async with (
-        link_to(addresses.AUTOSCALER, where) as autoscaler,
-        link_to(addresses.METRICS, where) as metrics,
-    ):
+    jobs = [infer.file_job(INPUT, SHAPE, path) for path in _files()]
+    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
         deployment, _ = await deploy(file, autoscaler, tell)
-        watch.done("uploaded and declared the model")
-        await until_ready(deployment, autoscaler, metrics, READY_TIMEOUT_S, tell)
-        watch.done("first replica ready (with its Python environment)")
-    tell("running the model")
-    found = infer.file_input(await infer.model_metadata(name, where, INFER_TIMEOUT_S))
-    if found is None:
-        raise CliError(f"{name} does not take files")
-    jobs = [infer.file_job(*found, path) for path in _files()]
-    async with AsyncClient(where.address(addresses.ROUTER)) as client:
-        first = await infer.infer_all(client, name, jobs[:1], INFER_TIMEOUT_S)
-        watch.done("first inference")
-        rest = await infer.infer_all(client, name, jobs[1:], INFER_TIMEOUT_S)
-        watch.done(f"{len(rest)} more files, {infer.CONCURRENT_REQUESTS} at a time")
-    return [*first, *rest]
+        watch.done("uploaded and declared the model, at zero replicas")
+        tell("the first requests start replicas, which build the model's Python environment")
+        async with AsyncClient(where.address(addresses.ROUTER)) as client:
+            results = await infer.infer_all(client, name, jobs, FIRST_TIMEOUT_S)
+            watch.done(f"{len(jobs)} files, the first of them from zero replicas")
+            again = await infer.infer_all(client, name, jobs, INFER_TIMEOUT_S)
+            watch.done(f"{len(jobs)} files again, with replicas ready")
+        tell(f"waiting until its replicas have been idle for {IDLE_S:g} s and go")
+        decisions = await _back_to_zero(deployment.name, autoscaler)
+        watch.done("back to zero replicas")
+    return [*results, *(done for done in again if done.error)], decisions
+
+
+def _made_quick(file: DeploymentFile) -> DeploymentFile:
+    """The example with a scaling that shows within seconds what takes minutes in earnest."""
+    assert file.spec.scaling is not None, "the example scales"
+    scaling = file.spec.scaling.model_copy(
+        update={
+            "max_tasks_per_replica": TASKS_PER_REPLICA,
+            "upscale_delay_s": 0.0,
+            "downscale_delay_s": IDLE_S,
+            "downscale_to_zero_delay_s": IDLE_S,
+        }
+    )
+    return replace(file, spec=file.spec.model_copy(update={"scaling": scaling}))
+
+
+async def _back_to_zero(name: str, autoscaler: Link) -> list[ScaleDecision]:
+    """All decisions, oldest first, once the last one is to have no replica."""
+    clock = asyncio.get_running_loop()
+    until_s = clock.time() + ZERO_TIMEOUT_S
+    while True:
+        found = await newest(name, MOST_DECISIONS, autoscaler)
+        if found and not found[0].target_after and any(d.target_after for d in found):
+            return list(reversed(found))
+        if clock.time() > until_s:
+            raise CliError(f"{name} is not back at zero replicas after {ZERO_TIMEOUT_S:g} s")
+        await asyncio.sleep(0.2)
 
 
 def _files() -> list[Path]:
@@ -156,12 +193,30 @@ def _files() -> list[Path]:
     return [*found[: MOST_FILES - 1], Path(sys.executable).resolve()]
 
 
-def _print(results: Sequence[infer.Done], watch: Stopwatch, output: Output) -> None:
+def _print(
+    results: Sequence[infer.Done],
+    decisions: Sequence[ScaleDecision],
+    watch: Stopwatch,
+    output: Output,
+) -> None:
     if output is Output.JSON:
         steps = [{"step": step, "duration_s": round(took, 3)} for step, took in watch.steps]
-        print_json({"results": [infer.plain(done) for done in results], "steps": steps})
+        print_json(
+            {
+                "results": [infer.plain(done) for done in results],
+                "decisions": [to_plain(decision) for decision in decisions],
+                "steps": steps,
+            }
+        )
         return
     infer.show([_short(done) for done in results], infer.InferOptions())
+    began_ns = decisions[0].decide_time.ToNanoseconds()
+    rows = [
+        (f"{(d.decide_time.ToNanoseconds() - began_ns) / 1e9:.1f} s", change(d), d.reason)
+        for d in decisions
+        if d.target_after != d.target_before or d is decisions[0]
+    ]
+    print_table(("\nAFTER", "\nREPLICAS", "\nWHY"), rows)
     print_table(("\nSTEP", "\nSECONDS"), [(step, f"{took:.2f}") for step, took in watch.steps])
 
 

@@ -103,32 +103,36 @@ def _measure(
     with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
         stub = MetricsServiceStub(channel)
         deadline_s = time.monotonic() + START_TIMEOUT_S
-        while len(_sequences(stub)) < agents:
+        while (there := len(_sequences(stub)[1])) < agents:
             if time.monotonic() > deadline_s:
                 raise RuntimeError(
-                    f"{len(_sequences(stub))} of {agents} agents report after {START_TIMEOUT_S} s: "
+                    f"{there} of {agents} agents report after {START_TIMEOUT_S} s: "
                     "this machine is too small or too busy for so many"
                 )
             time.sleep(0.5)
         time.sleep(WARM_UP_S)
         # Asking costs as much as hundreds of reports, so the clocks run only in between.
-        before = _sequences(stub)
+        before_s, before = _sequences(stub)
         started_s, cpu_s = time.monotonic(), _cpu_s(process)
         time.sleep(seconds)
         elapsed_s, used_s = time.monotonic() - started_s, _cpu_s(process) - cpu_s
-        after = _sequences(stub)
+        after_s, after = _sequences(stub)
     taken = sum(after.get(node, 0) - sequence for node, sequence in before.items())
     return {
-        "reports_per_s": round(taken / elapsed_s, 1),
+        "reports_per_s": round(taken / (after_s - before_s), 1),
         "report_cpu_ratio": round(used_s / elapsed_s, 3),
         "rss_bytes": process.memory_info().rss,
     }
 
 
-def _sequences(stub: MetricsServiceStub) -> dict[str, int]:
-    """The last report that metrics took of each node: agents here number them by the revision."""
+def _sequences(stub: MetricsServiceStub) -> tuple[float, dict[str, int]]:
+    """When, in seconds, and the last report that metrics had taken of each node by then.
+
+    Agents here number their reports by the revision.
+    """
     snapshot = stub.GetSnapshot(GetSnapshotRequest(), timeout=30).snapshot
-    return {node.name: node.applied_revision for node in snapshot.nodes}
+    sampled_s = snapshot.sample_time.ToNanoseconds() / 1e9
+    return sampled_s, {node.name: node.applied_revision for node in snapshot.nodes}
 
 
 def _cpu_s(process: psutil.Process) -> float:

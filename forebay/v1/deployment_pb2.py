@@ -28,7 +28,7 @@ from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mas
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/v1/deployment.proto\x12\nforebay.v1\x1a\x18\x66orebay/v1/scaling.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x06\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\x05\x12/\n\tresources\x18\x04 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x1c\n\x14max_ongoing_requests\x18\x05 \x01(\x05\x12\x32\n\x0frequest_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13max_queued_requests\x18\x07 \x01(\x05\x12\"\n\x06\x63\x61nary\x18\x08 \x01(\x0b\x32\x12.forebay.v1.Canary\x12*\n\x07scaling\x18\t \x01(\x0b\x32\x19.forebay.v1.ScalingPolicy\x12\x1c\n\x0fpinned_replicas\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x33\n\tplacement\x18\x0b \x01(\x0e\x32 .forebay.v1.Deployment.Placement\x12<\n\x0b\x65nvironment\x18\x0c \x03(\x0b\x32\'.forebay.v1.Deployment.EnvironmentEntry\x12\x12\n\ngeneration\x18\x14 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x12/\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06status\x18\x18 \x01(\x0b\x32\x1c.forebay.v1.DeploymentStatus\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x15\n\x11PLACEMENT_COMPACT\x10\x01\x12\x14\n\x10PLACEMENT_SPREAD\x10\x02\x42\x12\n\x10_pinned_replicas\"\xe5\x02\n\x10\x44\x65ploymentStatus\x12\x1e\n\x16\x61ssigned_replica_count\x18\x01 \x01(\x05\x12\x1b\n\x13ready_replica_count\x18\x02 \x01(\x05\x12\x1e\n\x16starting_replica_count\x18\x03 \x01(\x05\x12\x1e\n\x16\x64raining_replica_count\x18\x04 \x01(\x05\x12\x1c\n\x14\x66\x61iled_replica_count\x18\x05 \x01(\x05\x12\x1d\n\x15updated_replica_count\x18\x06 \x01(\x05\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x1c\n\x14target_replica_count\x18\x08 \x01(\x05\x12\x1e\n\x16unplaced_replica_count\x18\t \x01(\x05\x12\x17\n\x0f\x64\x65\x63ision_reason\x18\n \x01(\t\x12/\n\x0cstartup_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\"\xf2\x01\n\x10ReplicaResources\x12\x0c\n\x04gpus\x18\x01 \x01(\x01\x12\x18\n\x10gpu_memory_bytes\x18\x02 \x01(\x03\x12\x18\n\x10\x61\x63\x63\x65lerator_type\x18\x03 \x01(\t\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x38\n\x06\x63ustom\x18\x06 \x03(\x0b\x32(.forebay.v1.ReplicaResources.CustomEntry\x12\x0f\n\x07workers\x18\x07 \x01(\x05\x1a-\n\x0b\x43ustomEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\x06\x43\x61nary\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.forebay.v1.Canary.Mode\":\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_ZEROS\x10\x01\x12\x0c\n\x08MODE_OFF\x10\x02\"s\n\x17\x43reateDeploymentRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12*\n\ndeployment\x18\x02 \x01(\x0b\x32\x16.forebay.v1.Deployment\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x18\x43reateDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"$\n\x14GetDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x15GetDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"?\n\x16ListDeploymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListDeploymentsResponse\x12+\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x17UpdateDeploymentRequest\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x18UpdateDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"L\n\x17\x44\x65leteDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x1a\n\x18\x44\x65leteDeploymentResponse2\xe2\x03\n\x11\x44\x65ploymentService\x12]\n\x10\x43reateDeployment\x12#.forebay.v1.CreateDeploymentRequest\x1a$.forebay.v1.CreateDeploymentResponse\x12T\n\rGetDeployment\x12 .forebay.v1.GetDeploymentRequest\x1a!.forebay.v1.GetDeploymentResponse\x12Z\n\x0fListDeployments\x12\".forebay.v1.ListDeploymentsRequest\x1a#.forebay.v1.ListDeploymentsResponse\x12]\n\x10UpdateDeployment\x12#.forebay.v1.UpdateDeploymentRequest\x1a$.forebay.v1.UpdateDeploymentResponse\x12]\n\x10\x44\x65leteDeployment\x12#.forebay.v1.DeleteDeploymentRequest\x1a$.forebay.v1.DeleteDeploymentResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/v1/deployment.proto\x12\nforebay.v1\x1a\x18\x66orebay/v1/scaling.proto\x1a\x1egoogle/protobuf/duration.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x92\x06\n\nDeployment\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmodel_digest\x18\x02 \x01(\t\x12\x10\n\x08replicas\x18\x03 \x01(\x05\x12/\n\tresources\x18\x04 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x1c\n\x14max_ongoing_requests\x18\x05 \x01(\x05\x12\x32\n\x0frequest_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13max_queued_requests\x18\x07 \x01(\x05\x12\"\n\x06\x63\x61nary\x18\x08 \x01(\x0b\x32\x12.forebay.v1.Canary\x12*\n\x07scaling\x18\t \x01(\x0b\x32\x19.forebay.v1.ScalingPolicy\x12\x1c\n\x0fpinned_replicas\x18\n \x01(\x05H\x00\x88\x01\x01\x12\x33\n\tplacement\x18\x0b \x01(\x0e\x32 .forebay.v1.Deployment.Placement\x12<\n\x0b\x65nvironment\x18\x0c \x03(\x0b\x32\'.forebay.v1.Deployment.EnvironmentEntry\x12\x12\n\ngeneration\x18\x14 \x01(\x03\x12\x0c\n\x04\x65tag\x18\x15 \x01(\t\x12/\n\x0b\x63reate_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x06status\x18\x18 \x01(\x0b\x32\x1c.forebay.v1.DeploymentStatus\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"S\n\tPlacement\x12\x19\n\x15PLACEMENT_UNSPECIFIED\x10\x00\x12\x15\n\x11PLACEMENT_COMPACT\x10\x01\x12\x14\n\x10PLACEMENT_SPREAD\x10\x02\x42\x12\n\x10_pinned_replicas\"\x80\x03\n\x10\x44\x65ploymentStatus\x12\x1e\n\x16\x61ssigned_replica_count\x18\x01 \x01(\x05\x12\x1b\n\x13ready_replica_count\x18\x02 \x01(\x05\x12\x1e\n\x16starting_replica_count\x18\x03 \x01(\x05\x12\x1e\n\x16\x64raining_replica_count\x18\x04 \x01(\x05\x12\x1c\n\x14\x66\x61iled_replica_count\x18\x05 \x01(\x05\x12\x1d\n\x15updated_replica_count\x18\x06 \x01(\x05\x12\x0f\n\x07message\x18\x07 \x01(\t\x12\x1c\n\x14target_replica_count\x18\x08 \x01(\x05\x12\x1e\n\x16unplaced_replica_count\x18\t \x01(\x05\x12\x17\n\x0f\x64\x65\x63ision_reason\x18\n \x01(\t\x12/\n\x0cstartup_time\x18\x0b \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11observed_revision\x18\x0c \x01(\x03\"\xf2\x01\n\x10ReplicaResources\x12\x0c\n\x04gpus\x18\x01 \x01(\x01\x12\x18\n\x10gpu_memory_bytes\x18\x02 \x01(\x03\x12\x18\n\x10\x61\x63\x63\x65lerator_type\x18\x03 \x01(\t\x12\x0c\n\x04\x63pus\x18\x04 \x01(\x01\x12\x14\n\x0cmemory_bytes\x18\x05 \x01(\x03\x12\x38\n\x06\x63ustom\x18\x06 \x03(\x0b\x32(.forebay.v1.ReplicaResources.CustomEntry\x12\x0f\n\x07workers\x18\x07 \x01(\x05\x1a-\n\x0b\x43ustomEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"k\n\x06\x43\x61nary\x12%\n\x04mode\x18\x01 \x01(\x0e\x32\x17.forebay.v1.Canary.Mode\":\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x0e\n\nMODE_ZEROS\x10\x01\x12\x0c\n\x08MODE_OFF\x10\x02\"s\n\x17\x43reateDeploymentRequest\x12\x15\n\rdeployment_id\x18\x01 \x01(\t\x12*\n\ndeployment\x18\x02 \x01(\x0b\x32\x16.forebay.v1.Deployment\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x18\x43reateDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"$\n\x14GetDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"C\n\x15GetDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"?\n\x16ListDeploymentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x17ListDeploymentsResponse\x12+\n\x0b\x64\x65ployments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Deployment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8d\x01\n\x17UpdateDeploymentRequest\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\x12/\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMask\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"F\n\x18UpdateDeploymentResponse\x12*\n\ndeployment\x18\x01 \x01(\x0b\x32\x16.forebay.v1.Deployment\"L\n\x17\x44\x65leteDeploymentRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\x15\n\rvalidate_only\x18\x03 \x01(\x08\"\x1a\n\x18\x44\x65leteDeploymentResponse2\xe2\x03\n\x11\x44\x65ploymentService\x12]\n\x10\x43reateDeployment\x12#.forebay.v1.CreateDeploymentRequest\x1a$.forebay.v1.CreateDeploymentResponse\x12T\n\rGetDeployment\x12 .forebay.v1.GetDeploymentRequest\x1a!.forebay.v1.GetDeploymentResponse\x12Z\n\x0fListDeployments\x12\".forebay.v1.ListDeploymentsRequest\x1a#.forebay.v1.ListDeploymentsResponse\x12]\n\x10UpdateDeployment\x12#.forebay.v1.UpdateDeploymentRequest\x1a$.forebay.v1.UpdateDeploymentResponse\x12]\n\x10\x44\x65leteDeployment\x12#.forebay.v1.DeleteDeploymentRequest\x1a$.forebay.v1.DeleteDeploymentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,35 +46,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DEPLOYMENT_PLACEMENT']._serialized_start=852
   _globals['_DEPLOYMENT_PLACEMENT']._serialized_end=935
   _globals['_DEPLOYMENTSTATUS']._serialized_start=958
-  _globals['_DEPLOYMENTSTATUS']._serialized_end=1315
-  _globals['_REPLICARESOURCES']._serialized_start=1318
-  _globals['_REPLICARESOURCES']._serialized_end=1560
-  _globals['_REPLICARESOURCES_CUSTOMENTRY']._serialized_start=1515
-  _globals['_REPLICARESOURCES_CUSTOMENTRY']._serialized_end=1560
-  _globals['_CANARY']._serialized_start=1562
-  _globals['_CANARY']._serialized_end=1669
-  _globals['_CANARY_MODE']._serialized_start=1611
-  _globals['_CANARY_MODE']._serialized_end=1669
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=1671
-  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=1786
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=1788
-  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=1858
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1860
-  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1896
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1898
-  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1965
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1967
-  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=2030
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=2032
-  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=2127
-  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_start=2130
-  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_end=2271
-  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_start=2273
-  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_end=2343
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=2345
-  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=2421
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=2423
-  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=2449
-  _globals['_DEPLOYMENTSERVICE']._serialized_start=2452
-  _globals['_DEPLOYMENTSERVICE']._serialized_end=2934
+  _globals['_DEPLOYMENTSTATUS']._serialized_end=1342
+  _globals['_REPLICARESOURCES']._serialized_start=1345
+  _globals['_REPLICARESOURCES']._serialized_end=1587
+  _globals['_REPLICARESOURCES_CUSTOMENTRY']._serialized_start=1542
+  _globals['_REPLICARESOURCES_CUSTOMENTRY']._serialized_end=1587
+  _globals['_CANARY']._serialized_start=1589
+  _globals['_CANARY']._serialized_end=1696
+  _globals['_CANARY_MODE']._serialized_start=1638
+  _globals['_CANARY_MODE']._serialized_end=1696
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_start=1698
+  _globals['_CREATEDEPLOYMENTREQUEST']._serialized_end=1813
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_start=1815
+  _globals['_CREATEDEPLOYMENTRESPONSE']._serialized_end=1885
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_start=1887
+  _globals['_GETDEPLOYMENTREQUEST']._serialized_end=1923
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_start=1925
+  _globals['_GETDEPLOYMENTRESPONSE']._serialized_end=1992
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_start=1994
+  _globals['_LISTDEPLOYMENTSREQUEST']._serialized_end=2057
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_start=2059
+  _globals['_LISTDEPLOYMENTSRESPONSE']._serialized_end=2154
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_start=2157
+  _globals['_UPDATEDEPLOYMENTREQUEST']._serialized_end=2298
+  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_start=2300
+  _globals['_UPDATEDEPLOYMENTRESPONSE']._serialized_end=2370
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_start=2372
+  _globals['_DELETEDEPLOYMENTREQUEST']._serialized_end=2448
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_start=2450
+  _globals['_DELETEDEPLOYMENTRESPONSE']._serialized_end=2476
+  _globals['_DEPLOYMENTSERVICE']._serialized_start=2479
+  _globals['_DEPLOYMENTSERVICE']._serialized_end=2961
 # @@protoc_insertion_point(module_scope)

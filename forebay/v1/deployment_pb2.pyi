@@ -67,7 +67,7 @@ class Deployment(_message.Message):
     def __init__(self, name: _Optional[str] = ..., model_digest: _Optional[str] = ..., replicas: _Optional[int] = ..., resources: _Optional[_Union[ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_requests: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., scaling: _Optional[_Union[_scaling_pb2.ScalingPolicy, _Mapping]] = ..., pinned_replicas: _Optional[int] = ..., placement: _Optional[_Union[Deployment.Placement, str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[DeploymentStatus, _Mapping]] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
-    __slots__ = ("assigned_replica_count", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "updated_replica_count", "message", "target_replica_count", "unplaced_replica_count", "decision_reason", "startup_time")
+    __slots__ = ("assigned_replica_count", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "updated_replica_count", "message", "target_replica_count", "unplaced_replica_count", "decision_reason", "startup_time", "observed_revision")
     ASSIGNED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     READY_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     STARTING_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class DeploymentStatus(_message.Message):
     UNPLACED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     DECISION_REASON_FIELD_NUMBER: _ClassVar[int]
     STARTUP_TIME_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_REVISION_FIELD_NUMBER: _ClassVar[int]
     assigned_replica_count: int
     ready_replica_count: int
     starting_replica_count: int
@@ -90,7 +91,8 @@ class DeploymentStatus(_message.Message):
     unplaced_replica_count: int
     decision_reason: str
     startup_time: _duration_pb2.Duration
-    def __init__(self, assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., updated_replica_count: _Optional[int] = ..., message: _Optional[str] = ..., target_replica_count: _Optional[int] = ..., unplaced_replica_count: _Optional[int] = ..., decision_reason: _Optional[str] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    observed_revision: int
+    def __init__(self, assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., updated_replica_count: _Optional[int] = ..., message: _Optional[str] = ..., target_replica_count: _Optional[int] = ..., unplaced_replica_count: _Optional[int] = ..., decision_reason: _Optional[str] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., observed_revision: _Optional[int] = ...) -> None: ...
 
 class ReplicaResources(_message.Message):
     __slots__ = ("gpus", "gpu_memory_bytes", "accelerator_type", "cpus", "memory_bytes", "custom", "workers")

@@ -188,7 +188,7 @@ class Deployments:
         deployment.etag = _etag(entry)
         status = self._mirror.get(f"status.{deployment_id}")
         deployment.status.CopyFrom(DeploymentStatus.FromString(status.value if status else b""))
-        if status is None or status.revision < entry.revision:
+        if deployment.status.observed_revision < entry.revision:
             # Written before the last change: whoever waits for it must not take it for done.
             deployment.status.updated_replica_count = 0
             deployment.status.message = NOT_LOOKED_AT

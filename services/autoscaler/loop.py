@@ -231,14 +231,15 @@ class Loop:
     async def _write_status(
         self, deployment: str, looked_at: int, described: DeploymentStatus
     ) -> None:
-        """Writes a status that differs, or that is older than what it speaks of."""
+        """Writes a status that differs from what is kept."""
         spec = self._deployments.get(SPEC + deployment)
         if spec is None or spec.revision != looked_at:
             # Declared anew while we looked: the next look is already due.
             return
         entry = self._deployments.get(STATUS + deployment)
+        described.observed_revision = looked_at
         value = described.SerializeToString(deterministic=True)
-        if entry is None or entry.value != value or entry.revision < spec.revision:
+        if entry is None or entry.value != value:
             self._fence()
             await self._deployments.put(
                 STATUS + deployment,

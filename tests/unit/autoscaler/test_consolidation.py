@@ -91,6 +91,11 @@ def test_is_called_off_when_demand_comes_up() -> None:
     assert looked(made, consolidation, 61.0) == frozenset()
     assert consolidation.reason == "replicas have no place"
     assert not made.plan().steps["more"].unplaced
+    # It has to be lightly used for the whole delay again.
+    made.targets["more"] = 0
+    made.apply(made.plan())
+    assert not any(looked(made, consolidation, now_s) for now_s in (62.0, 63.0, 121.0))
+    assert looked(made, consolidation, 122.0) == {"b"}
 
 
 def test_is_called_off_when_a_replica_fails_elsewhere() -> None:

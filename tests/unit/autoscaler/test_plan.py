@@ -174,6 +174,14 @@ def test_what_was_removed_holds_its_share_until_the_node_has_heard_of_it() -> No
     assert not planned([deployment("add", 1, gpus=1)], heard, leaving=leaving).steps["add"].unplaced
 
 
+def test_what_makes_room_holds_its_share_until_it_has_stopped() -> None:
+    first = planned([deployment("add", 2)], seen(node("a", slots=2)))
+    ready = seen(node("a", *running(first, "a", ReplicaStatus.STATE_READY), slots=2))
+    made = planned([deployment("add", 2, generation=2)], ready, first)
+    assert len(made.steps["add"].remove) == 1
+    assert made.plan.capacity.loads["a"].slots_used == 2
+
+
 def test_a_new_request_timeout_reaches_running_replicas() -> None:
     first = planned([deployment("add")], seen(node("a")))
     changed = deployment("add")

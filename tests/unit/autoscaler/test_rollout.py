@@ -204,6 +204,11 @@ def test_a_busy_replica_is_never_taken_while_an_idle_one_is_there() -> None:
     assert removed(run(wanted(1), replicas)) == ["idle", "busy"]
 
 
+def test_an_idle_replica_goes_before_a_busy_one_of_an_older_generation() -> None:
+    old = [replica("busy", generation=1, ongoing=1), replica("idle", generation=2)]
+    assert removed(run(wanted(2, 3), [*old, replica("new", generation=3)])) == ["idle"]
+
+
 def test_of_the_busy_ones_the_one_with_the_fewest_ongoing_requests_drains() -> None:
     nodes = [Node("a", 10), Node("b", 10)]
     replicas = [
@@ -222,7 +227,8 @@ def test_a_replica_that_had_no_chance_yet_is_kept_while_others_can_be_taken() ->
     assert removed(run(wanted(2), [young, overdue, *idle])) == ["overdue", "idle"]
     assert removed(run(wanted(0), [young])) == ["young"]
     # Rather than one that works on something.
-    assert removed(run(wanted(1), [young, replica("busy", ongoing=1)])) == ["young"]
+    busy = [replica("busy", ongoing=1), replica("busier", ongoing=2)]
+    assert removed(run(wanted(2), [young, *busy])) == ["young"]
 
 
 def test_the_only_ready_replica_stays_while_another_one_can_go() -> None:

@@ -2,18 +2,20 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import grpc
 import psutil
 import pytest
+import uvloop
 
 from forebay.v1.deployment_pb2 import Deployment
 from services.autoscaler.consumers import Consumers
 from services.autoscaler.custom import runner
-from services.autoscaler.custom.runner import MAX_WORKERS, CustomPolicies
+from services.autoscaler.custom.process import FailedError, WorkerProcess
+from services.autoscaler.custom.runner import IDLE, MAX_WORKERS, CustomPolicies
 from services.autoscaler.deployments import Deployments
 from services.autoscaler.model_store import ModelStore
 from services.autoscaler.scaling.signals import Signals
@@ -25,7 +27,7 @@ from tests.support.control_plane import control_plane, linked
 from tests.support.eventually import eventually
 
 MINE = """
-import math, os, subprocess, sys, time
+import math, os, subprocess, sys, threading, time
 
 import numpy
 
@@ -86,6 +88,10 @@ def exits(signals):
 def exits_when_busy(signals):
     if signals.queued:
         os._exit(3)
+    return 1
+
+def exits_later(signals):
+    threading.Timer(0.1, os._exit, (3,)).start()
     return 1
 
 def eats_memory(signals):
@@ -255,6 +261,24 @@ async def test_an_answer_stands_while_a_dead_process_is_replaced(policies: Custo
     assert policies.answer("add") == (1.0, "")
     policies.ask("other", "mine:exits_when_busy", Signals(queued=0, ongoing=0))
     await eventually(lambda: policies.answer("other") == (1.0, ""))
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_process_that_ends_between_two_calls_is_named(
+    directory: Path, run: Callable[[Coroutine[None, None, None]], None]
+) -> None:
+    async def called_twice() -> None:
+        worker = await WorkerProcess.start(directory, "mine:exits_later")
+        try:
+            assert await worker.call(IDLE) == 1
+            await eventually(lambda: not workers())
+            for _ in range(3):
+                with pytest.raises(FailedError, match="its process ended with exit code 3"):
+                    await worker.call(IDLE)
+        finally:
+            await worker.end()
+
+    run(called_twice())
 
 
 async def test_an_answer_grows_old(

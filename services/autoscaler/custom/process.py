@@ -83,7 +83,8 @@ class WorkerProcess:
         """
         assert self._process.stdin is not None, "a worker has a pipe to write to"
         line = json.dumps({name: getattr(signals, name) for name in _NAMES})
-        with contextlib.suppress(ConnectionError):
+        # uvloop raises RuntimeError where the process ended between two calls; the reply tells how.
+        with contextlib.suppress(ConnectionError, RuntimeError):
             self._process.stdin.write(line.encode() + b"\n")
         said = await self._reply(limit_s, f"took longer than {limit_s:g} s")
         if "error" in said:

@@ -25,7 +25,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .PHONY: help
 help:  ## Show what there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | \
-		while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+		while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
 demo: $(INSTALLED)  ## Start the mesh here, classify a few files with the example model, stop it
@@ -73,6 +73,11 @@ docs: $(INSTALLED_DEV)  ## Write the generated parts: deploy/config and docs/con
 bench: $(INSTALLED_DEV)  ## Measure calls through the router against Triton called directly
 	@$(BIN)/forebay setup
 	$(BIN)/python -m benchmarks.dataplane
+
+.PHONY: bench-autoscaler
+bench-autoscaler: $(INSTALLED_DEV)  ## Measure decisions at the size of a fleet, and cold starts here
+	@$(BIN)/forebay setup
+	$(BIN)/python -m benchmarks.autoscaler
 
 .PHONY: clean
 clean:  ## Remove what make and the tests made

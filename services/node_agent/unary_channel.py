@@ -55,7 +55,7 @@ class UnaryChannel:
         self._max_message_bytes = max_message_bytes
         self._max_metadata_bytes = max_metadata_bytes
         self._connection: _Connection | None = None
-        self._retired: set[_Connection] = set()
+        self._alive: set[_Connection] = set()
         self._connecting = asyncio.Lock()
         self._closed = False
 
@@ -113,9 +113,8 @@ class UnaryChannel:
     async def close(self) -> None:
         """Closes the connection; calls under way fail."""
         self._closed = True
-        for connection in [self._connection, *self._retired]:
-            if connection is not None:
-                connection.close()
+        for connection in list(self._alive):
+            connection.close()
         self._connection = None
 
     async def _connect(self) -> "_Connection":
@@ -133,11 +132,13 @@ class UnaryChannel:
             try:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     _, connection = await loop.create_connection(
-                        lambda: _Connection(calls, self._retired), host.strip("[]"), int(port)
+                        lambda: _Connection(calls, self._alive), host.strip("[]"), int(port)
                     )
             except (OSError, TimeoutError) as error:
                 why = f"failed to connect to {self._address}: {error or type(error).__name__}"
                 raise CallFailedError(Failure(UNAVAILABLE, why)) from error
+            if self._closed:
+                connection.close()
             self._connection = connection
             return connection
 
@@ -237,6 +238,9 @@ class _Connection(asyncio.Protocol):
             return
         self._silent_ticks += 1
         if self._pinged:
+            if self._transport is not None:
+                # Closing would wait until what is written is read.
+                self._transport.abort()
             self._lose(f"the server gave no sign of life for {KEEPALIVE_TICK_S:g} s")
         elif self._silent_ticks >= SILENT_TICKS and self._pings < MAX_PINGS:
             self._pinged = True

@@ -264,6 +264,18 @@ async def test_a_closed_channel_fails_its_calls(channel: UnaryChannel, answers: 
         await call(channel, "echo")
 
 
+async def test_a_channel_that_is_closed_while_it_connects_leaves_nothing(
+    channel: UnaryChannel,
+) -> None:
+    calling = asyncio.ensure_future(call(channel, "echo"))
+    await asyncio.sleep(0)
+    await channel.close()
+    with pytest.raises(CallFailedError) as caught:
+        await calling
+    assert caught.value.failure.code == UNAVAILABLE
+    assert not channel._alive
+
+
 async def test_a_question_that_is_not_answered_in_time_fails_as_late() -> None:
     async with mute_server(b"") as address:
         client = TritonClient(address, "model")

@@ -37,13 +37,14 @@ class IdleNodes:
             roster: what was assigned when the plan was made.
             view: what is seen.
         """
-        active = [n for n, there in view.attendance.items() if there.presence is Presence.ACTIVE]
-        loads = made.capacity.loads
-        idle = [node for node in active if loads[node].empty and not roster.on(node)]
+        active = {n for n, there in view.attendance.items() if there.presence is Presence.ACTIVE}
+        # A node that missed a report is as idle as it was.
+        loads = made.capacity.loads.items()
+        idle = [node for node, load in loads if load.empty and not roster.on(node)]
         self._idle_since_s = {node: self._idle_since_s.get(node, now_s) for node in idle}
         since_s = self._idle_since_s
         ripe = sorted(
-            (node for node in idle if now_s - since_s[node] >= self._delay_s),
+            (n for n in idle if n in active and now_s - since_s[n] >= self._delay_s),
             key=lambda node: (since_s[node], node),
         )
         return sorted(ripe[: max(0, len(active) - self._keep_nodes)])

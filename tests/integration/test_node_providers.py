@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,8 +24,9 @@ from services.autoscaler.provider.protocol import ProviderError
 from services.autoscaler.provider.webhook import WebhookProvider
 from services.autoscaler.settings import AutoscalerSettings
 from services.runtime.clock import Clock, SystemClock
-from tests.support.control_plane import ControlPlane, control_plane
+from tests.support.control_plane import ControlPlane
 from tests.support.eventually import eventually
+from tests.support.nats_server import NatsServer
 
 SECRET = "whsec_" + "A" * 43 + "="
 NOBODY: frozenset[str] = frozenset()
@@ -160,22 +161,34 @@ class Mesh:
 
     def __init__(self, plane: ControlPlane, tmp_path: Path, home: Path) -> None:
         self.state_dir = tmp_path / "nodes"
-        self._plane = plane
-        self._home = home
+        self.plane = plane
+        self.home = home
+
+    def settings(self, **settings: object) -> dict[str, object]:
+        return {
+            "local_state_dir": self.state_dir,
+            "local_triton_home": self.home,
+            **settings,
+        }
 
     def provider(self, clock: Clock | None = None, **settings: object) -> LocalProvider:
         made = AutoscalerSettings(
             node_provider="local",
-            nats_url=self._plane.nats.url,
-            metrics=self._plane.metrics,
-            local_state_dir=self.state_dir,
-            local_triton_home=self._home,
-            **settings,
+            nats_url=self.plane.nats.url,
+            metrics=self.plane.metrics,
+            **self.settings(**settings),
         )
-        return LocalProvider(made, self._plane.autoscaler, clock or SystemClock())
+        return LocalProvider(made, self.plane.autoscaler, clock or SystemClock())
+
+    async def end_agents(self) -> None:
+        left = agents.running(self.state_dir).values()
+        processes = [psutil.Process(agent.pid) for agent in left]
+        for agent in left:
+            agents.stop(agent, signal.SIGKILL)
+        await asyncio.to_thread(psutil.wait_procs, processes, 5)
 
     async def nodes(self) -> dict[str, Node]:
-        listed = await self._plane.nodes.ListNodes(ListNodesRequest())
+        listed = await self.plane.nodes.ListNodes(ListNodesRequest())
         return {node.name.removeprefix("nodes/"): node for node in listed.nodes}
 
     async def reporting(self) -> frozenset[str]:
@@ -192,19 +205,18 @@ class Mesh:
 
 
 @asynccontextmanager
-async def mesh(tmp_path: Path) -> AsyncIterator[Mesh]:
+async def mesh(tmp_path: Path, **settings: object) -> AsyncIterator[Mesh]:
+    """A control plane, whose autoscaler has the local provider's settings, and its agents' end."""
     home = triton_setup.default_home()
     triton_setup.set_up(home)
-    async with control_plane(tmp_path) as plane:
-        made = Mesh(plane, tmp_path, home)
-        try:
+    with NatsServer(tmp_path / "nats") as nats:
+        async with AsyncExitStack() as stack:
+            plane = ControlPlane(nats, tmp_path, stack)
+            made = Mesh(plane, tmp_path, home)
+            await plane.start()
+            stack.push_async_callback(made.end_agents)
+            await stack.enter_async_context(plane.autoscaling(**made.settings(**settings)))
             yield made
-        finally:
-            left = agents.running(made.state_dir).values()
-            processes = [psutil.Process(agent.pid) for agent in left]
-            for agent in left:
-                agents.stop(agent, signal.SIGKILL)
-            psutil.wait_procs(processes, timeout=5)
 
 
 async def test_the_local_provider_adds_one_node_at_a_time_and_releases_it(tmp_path: Path) -> None:
@@ -261,11 +273,28 @@ async def test_the_local_provider_says_when_it_cannot_help(tmp_path: Path) -> No
         assert provider.note.startswith("local_max_nodes = 1: so many node agents run already")
 
 
+async def test_replicas_without_a_place_get_a_node_that_is_released_when_it_is_idle(
+    tmp_path: Path,
+) -> None:
+    async with mesh(tmp_path, node_provider="local", node_idle_delay_s=0.5, local_slots=1) as made:
+        plane = made.plane
+        await plane.create("add", replicas=1)
+
+        async def is_assigned() -> bool:
+            status = (await plane.get("add")).status
+            return status.assigned_replica_count == 1 and not status.unplaced_replica_count
+
+        await eventually(is_assigned, 40)
+        assert list(agents.running(made.state_dir)) == ["auto-1"]
+        await plane.delete("add")
+        await eventually(lambda: not agents.running(made.state_dir), 40)
+
+
 async def test_an_agent_that_cannot_run_is_noted_and_not_started_again_at_once(
     tmp_path: Path,
 ) -> None:
     async with mesh(tmp_path) as made:
-        made._home = tmp_path / "no-triton"
+        made.home = tmp_path / "no-triton"
         provider = made.provider()
 
         async def is_noted() -> bool:

@@ -77,7 +77,7 @@ class ControlPlane:
         self.nodes = NodeServiceStub(channel)
 
     @asynccontextmanager
-    async def autoscaling(self, metrics: str = "") -> AsyncIterator[None]:
+    async def autoscaling(self, metrics: str = "", **settings: object) -> AsyncIterator[None]:
         async with serving(
             serve_autoscaler,
             AutoscalerSettings,
@@ -86,6 +86,7 @@ class ControlPlane:
             listen=LOOPBACK,
             metrics=metrics or self.metrics,
             node_grace_s=1,
+            **settings,
         ) as addresses:
             self.autoscaler = addresses["autoscaler"]
             async with open_channel(self.autoscaler) as channel:

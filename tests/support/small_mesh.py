@@ -70,7 +70,10 @@ class SmallMesh:
                 gpu_uuids=share.gpu_uuids,
                 gpus=share.demand.gpus,
             )
-        there = {node.name: Attendance(Presence.ACTIVE) for node in self.nodes}
+        there = {
+            node.name: Attendance(Presence.OFFLINE if node.closed else Presence.ACTIVE)
+            for node in self.nodes
+        }
         return View(tuple(self.nodes), there, seen, {})
 
     def plan(self, **more: object) -> Plan:

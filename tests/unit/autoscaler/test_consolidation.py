@@ -34,6 +34,15 @@ def test_empties_the_emptiest_node_that_was_lightly_used_for_the_delay() -> None
     assert consolidation.reason == "the replicas of node c fit on fuller nodes"
 
 
+def test_leaves_the_capacity_of_the_plan_as_it_was() -> None:
+    made, consolidation = mesh(2, 1), Consolidation(0.0, True)
+    plan = made.plan()
+    consolidation.look(0.0, plan, made.specs, made.roster, made.view())
+    assert consolidation.evacuating == {"b"}
+    assert [load.slots_used for load in plan.capacity.loads.values()] == [2, 1]
+    assert not any(load.closed for load in plan.capacity.loads.values())
+
+
 def test_does_nothing_when_it_is_switched_off() -> None:
     made, consolidation = mesh(3, 1), Consolidation(DELAY_S, False)
     assert not any(looked(made, consolidation, now_s) for now_s in (0.0, 60.0, 120.0))

@@ -1,5 +1,7 @@
 """What machines are missing and which could go."""
 
+from dataclasses import replace
+
 from services.autoscaler.capacity import Demand, Node
 from services.autoscaler.demand import IdleNodes, node_demand
 from tests.support.small_mesh import SmallMesh
@@ -72,6 +74,17 @@ def test_a_node_on_which_something_still_drains_is_not_idle() -> None:
     assert releasable(mesh, idle, 1.0) == []
     mesh.stop_all()
     assert releasable(mesh, idle, 2.0) == ["a"]
+
+
+def test_a_node_that_missed_a_report_is_as_idle_as_it_was_and_may_go_once_it_is_back() -> None:
+    there = Node("a", 1)
+    mesh = SmallMesh([there])
+    idle = IdleNodes(delay_s=10.0, keep_nodes=0)
+    assert releasable(mesh, idle, 0.0) == []
+    mesh.nodes = [replace(there, closed="it does not report")]
+    assert releasable(mesh, idle, 10.0) == []
+    mesh.nodes = [there]
+    assert releasable(mesh, idle, 11.0) == ["a"]
 
 
 def test_so_many_nodes_are_kept_and_those_idle_the_longest_go() -> None:

@@ -174,6 +174,15 @@ def test_what_was_removed_holds_its_share_until_the_node_has_heard_of_it() -> No
     assert not planned([deployment("add", 1, gpus=1)], heard, leaving=leaving).steps["add"].unplaced
 
 
+def test_what_was_noted_as_leaving_and_is_assigned_still_holds_its_share_once() -> None:
+    first = planned([deployment("add", 1)], seen(node("a", slots=2)))
+    leaving = Leaving()
+    held = first.of("a")[0]
+    leaving.add(held.replica_id, "add", share_of("a", held), revision=2)
+    again = planned([deployment("add", 2)], seen(node("a", slots=2)), first, leaving=leaving)
+    assert len(again.steps["add"].create) == 1
+
+
 def test_what_makes_room_holds_its_share_until_it_has_stopped() -> None:
     first = planned([deployment("add", 2)], seen(node("a", slots=2)))
     ready = seen(node("a", *running(first, "a", ReplicaStatus.STATE_READY), slots=2))

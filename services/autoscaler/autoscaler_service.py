@@ -114,7 +114,9 @@ class AutoscalerService(AssignmentService):
     async def GetNodeDemand(
         self, request: autoscaler_pb2.GetNodeDemandRequest, context: grpc.aio.ServicerContext
     ) -> autoscaler_pb2.GetNodeDemandResponse:
-        """Returns what machines are missing and which could go."""
+        """Returns what machines are missing and which could go; only the leader knows."""
+        if not self._leadership.leading:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._why_not())
         return autoscaler_pb2.GetNodeDemandResponse(node_demand=self._node_demand())
 
 

@@ -162,7 +162,6 @@ class Deployments:
                 await self._refresh(deployment_id, entry)
                 continue
             log.info("deployment.deleted", deployment=deployment_id)
-            await self._mirror.delete(f"status.{deployment_id}")
             await self._consumers.clear_away(deployment_id)
             return
         raise StatusError(grpc.StatusCode.ABORTED, f"others keep changing {name}: try again")

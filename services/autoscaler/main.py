@@ -59,25 +59,12 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     waking = Waking(link, leadership, targets, changed)
     feed = provider.make(settings, address, clock)
     machines = Machines(settings, feed, clock)
-    loop = Loop(
-        link,
-        deployments,
-        assignments,
-        leadership,
-        targets,
-        machines,
-        load,
-        clock,
-        settings.node_grace_s,
-    )
+    grace_s = settings.node_grace_s
+    loop = Loop(link, deployments, assignments, leadership, targets, machines, load, clock, grace_s)
     models = ModelStore(link, settings.spool_dir)
     watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
-
-    deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(
-        DeploymentService(Deployments(deployments, models, consumers, clock, custom)), server
-    )
-    model_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), server)
-    autoscaler_pb2_grpc.add_AutoscalerServiceServicer_to_server(watches, server)
+    declared = Deployments(deployments, models, consumers, clock, custom)
+    _register(server, DeploymentService(declared), ModelService(models), watches)
     health = Health(server, SERVICE_NAMES)
     await server.start()
     process.announce(settings, autoscaler=address)
@@ -106,6 +93,17 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
         await leadership.release()
         await server.stop(STOP_GRACE_S)
         await link.close()
+
+
+def _register(
+    server: grpc.aio.Server,
+    deployments: DeploymentService,
+    models: ModelService,
+    autoscaler: AutoscalerService,
+) -> None:
+    deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(deployments, server)
+    model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
+    autoscaler_pb2_grpc.add_AutoscalerServiceServicer_to_server(autoscaler, server)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ SERVER_OPTIONS: list[tuple[str, Any]] = [
     # 127 MB resident with 64 callers of 600 KB, 80 MB without, at the same speed.
     ("grpc.http2.bdp_probe", 0),
     # The default of 300 s answers our clients' pings with GOAWAY.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     *_KEEPALIVE,
 ]
 
@@ -30,7 +30,8 @@ CHANNEL_OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_GRPC_MESSAGE_BYTES),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Also how long one attempt may take: with 100 ms, a thousand agents that dial at once all fail.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
     *_KEEPALIVE,
 ]

@@ -44,6 +44,10 @@ MAX_DELIVER = 5
 
 KEPT_REPLY_AGE_S = 120.0
 DUPLICATE_WINDOW_S = 60.0
+MAX_REQUEST_CONSUMERS = 20_000
+
+_OTHER_CONFIGURATION = 10058
+"""JetStream's error code for a stream that is there with another configuration."""
 
 _REQUESTS_CONFIG = StreamConfig(
     name=REQUESTS,
@@ -53,6 +57,8 @@ _REQUESTS_CONFIG = StreamConfig(
     # Discarding old messages of a work queue would lose requests silently.
     discard=DiscardPolicy.NEW,
     max_bytes=512 << 20,
+    # One for each deployment; without a number of its own the server stops at 1,000.
+    max_consumers=MAX_REQUEST_CONSUMERS,
     duplicate_window=DUPLICATE_WINDOW_S,
     allow_msg_ttl=True,
     allow_direct=True,
@@ -86,17 +92,17 @@ _DECISIONS_CONFIG = StreamConfig(
 
 async def ensure_decisions(js: JetStreamContext) -> None:
     """Makes sure of the journal of scale decisions."""
-    await js.add_stream(_DECISIONS_CONFIG)
+    await _ensure(js, _DECISIONS_CONFIG)
 
 
 async def ensure_requests(js: JetStreamContext) -> None:
     """Makes sure of the stream of requests."""
-    await js.add_stream(_REQUESTS_CONFIG)
+    await _ensure(js, _REQUESTS_CONFIG)
 
 
 async def ensure_kept_replies(js: JetStreamContext) -> None:
     """Makes sure of the stream of kept replies."""
-    await js.add_stream(_KEPT_REPLIES_CONFIG)
+    await _ensure(js, _KEPT_REPLIES_CONFIG)
 
 
 async def ensure_request_consumer(
@@ -159,7 +165,7 @@ async def deployments_bucket(js: JetStreamContext) -> KeyValue:
 
 
 async def assignments_bucket(js: JetStreamContext) -> KeyValue:
-    """Assignments: `node.{node}` → AssignmentSet, `epoch` → the last epoch in decimal."""
+    """Assignments: `node.{node}` → AssignmentSet, `leader` → Leadership."""
     return await _bucket(js, ASSIGNMENTS_BUCKET)
 
 
@@ -192,6 +198,16 @@ def model_object_name(digest: str) -> str:
 def jetstream(client: Client) -> JetStreamContext:
     """A JetStream context whose API calls give up after 5 s."""
     return client.jetstream(timeout=5)
+
+
+async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
+    """Makes sure of a stream; one of an earlier version gets the configuration of this one."""
+    try:
+        await js.add_stream(config)
+    except nats.js.errors.APIError as error:
+        if error.err_code != _OTHER_CONFIGURATION:
+            raise
+        await js.update_stream(config)
 
 
 async def _bucket(js: JetStreamContext, name: str) -> KeyValue:

@@ -121,7 +121,7 @@ def start(
     )
     try:
         return _write_down(state_dir, node, psutil.Process(int(spawned.stdout)))
-    except psutil.NoSuchProcess as error:
+    except (psutil.NoSuchProcess, ValueError) as error:
         raise OSError(f"the agent of {node} ended at once; its log is {log}") from error
 
 

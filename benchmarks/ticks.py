@@ -20,6 +20,7 @@ from services.autoscaler.plan import Plan, plan
 from services.autoscaler.presence import Absences, Leaving
 from services.autoscaler.targets import Targets
 from services.autoscaler.view import view_of
+from services.runtime import garbage
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
@@ -78,6 +79,7 @@ async def measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ti
 
 
 def _measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
+    garbage.collect_rarely()
     model, clock = MeshModel(deployments, nodes, replicas), ModelClock()
     # Never connected: what would be written is kept, and nothing is waited for.
     link = NatsLink("benchmark", "nats://127.0.0.1:1")

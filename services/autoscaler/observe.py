@@ -18,6 +18,16 @@ def loads_of(snapshot: Snapshot) -> dict[str, DeploymentLoad]:
     return {load.deployment.removeprefix(DEPLOYMENT_PREFIX): load for load in snapshot.deployments}
 
 
+def is_idle(load: DeploymentLoad) -> bool:
+    """Whether it is known that nothing waits or runs."""
+    return (
+        not load.queued_count
+        and not load.ongoing_count
+        and load.HasField("queued_count")
+        and load.HasField("ongoing_count")
+    )
+
+
 def signals_of(
     load: DeploymentLoad | None,
     starts: Starts,

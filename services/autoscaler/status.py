@@ -28,20 +28,23 @@ def describe(
         decision_reason: why the target is what it is.
         startup_s: how long a replica takes from assigned to ready; None if it is not known yet.
     """
-    counts = dict.fromkeys(State, 0)
-    updated = 0
+    ready = updated = failed = starting = 0
     for replica in step.keep:
-        counts[replica.state] += 1
-        if replica.state is State.READY and replica.generation == spec.generation:
-            updated += 1
+        state = replica.state
+        if state is State.READY:
+            ready += 1
+            updated += replica.generation == spec.generation
+        elif state is State.FAILED:
+            failed += 1
+        elif state is State.STARTING or state is State.UNKNOWN:
+            starting += 1
     assigned = len(step.keep) + len(step.create)
-    starting = counts[State.STARTING] + counts[State.UNKNOWN] + len(step.create)
     status = DeploymentStatus(
         assigned_replica_count=assigned,
-        ready_replica_count=counts[State.READY],
-        starting_replica_count=starting,
+        ready_replica_count=ready,
+        starting_replica_count=starting + len(step.create),
         draining_replica_count=view.draining_counts.get(spec.deployment, 0),
-        failed_replica_count=counts[State.FAILED],
+        failed_replica_count=failed,
         updated_replica_count=updated,
         target_replica_count=step.target,
         unplaced_replica_count=step.unplaced,

@@ -13,7 +13,7 @@ from forebay.v1.scaling_pb2 import ScaleState
 from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.declarations import Declaration
 from services.autoscaler.journal import Journal
-from services.autoscaler.observe import WAKE_HOLD_S, signals_of
+from services.autoscaler.observe import WAKE_HOLD_S, is_idle, signals_of
 from services.autoscaler.roster import Assigned, Roster
 from services.autoscaler.scaling.record import decision_of
 from services.autoscaler.scaling.rules import State
@@ -106,10 +106,13 @@ class Targets:
         assigned = roster.by_deployment
         targets: dict[str, int] = {}
         for deployment, scaler in self._scalers.items():
+            load = loads.get(deployment)
+            if scaler.settled and load is not None and is_idle(load):
+                # Nothing waits or runs, and nothing is about to change: most of a large mesh.
+                targets[deployment] = scaler.target or 0
+                continue
             own = assigned.get(deployment)
-            targets[deployment] = self._look_at(
-                now_s, deployment, scaler, loads.get(deployment), own, seen
-            )
+            targets[deployment] = self._look_at(now_s, deployment, scaler, load, own, seen)
         return targets
 
     def wake(self, deployment: str, queued: int, ongoing: int) -> int | None:

@@ -3,12 +3,16 @@
 The same object runs in the autoscaler and in the simulator.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from services.autoscaler.scaling.decide import decide
 from services.autoscaler.scaling.load_window import LoadWindow
 from services.autoscaler.scaling.rules import Outcome, Rule, Rules, State
 from services.autoscaler.scaling.signals import Signals
+
+UNKNOWN_AT_FIRST_S = 10.0
+"""How long a deployment may be unknown to metrics at first without a word about it."""
 
 REPEAT_AFTER_S = 60.0
 """How long a refusal of the same rule is not worth another record."""
@@ -40,6 +44,7 @@ class Scaler:
 
     __slots__ = (
         "_advised",
+        "_first_s",
         "_idle",
         "_noted",
         "_refusing",
@@ -67,6 +72,8 @@ class Scaler:
         self._service_time_s: float | None = None
         self._noted: dict[Rule, float] = {}
         self._refusing: Rule | None = None
+        # When it was first looked at in vain; minus infinity once anything has been known.
+        self._first_s: float | None = None
         self._advised: tuple[int, float] | None = None
         self._idle: Look | None = None
 
@@ -74,6 +81,11 @@ class Scaler:
     def rules(self) -> Rules:
         """What is declared."""
         return self._rules
+
+    @property
+    def settled(self) -> bool:
+        """Whether another look at a deployment without load would come out as the last one did."""
+        return self._idle is not None
 
     @property
     def target(self) -> int | None:
@@ -108,17 +120,24 @@ class Scaler:
         self._idle = look if settled else None
         return look
 
-    def remember(self, at_s: float, load: float, held_load: float) -> None:
-        """Takes note of a load at which a look would have come out as the last one did."""
-        if self._rules.look_back_s:
-            self._window.add(at_s, load, held_load)
+    def remember(self, now_s: float, load: float, held_load: float) -> tuple[float, float] | None:
+        """Takes note of loads without a decision; returns their means over the window.
+
+        For whoever knows that a look would come out as the last one did.
+        """
+        if not self._rules.look_back_s:
+            return None
+        self._window.add(now_s, load, held_load)
+        return self._window.means(now_s)
 
     def _completed(self, now_s: float, signals: Signals) -> Signals:
         """The signals with means over the window, and the service time last known."""
         held = signals.held_load
         if signals.service_time_s is not None:
             self._service_time_s = signals.service_time_s
-        if held is None:
+        if held is not None:
+            self._first_s = -math.inf
+        else:
             # A gap: what came before it says nothing of what comes after.
             self._window.clear()
             self._since_start = True
@@ -156,6 +175,8 @@ class Scaler:
         if outcome.rule in _SETTLED:
             self._refusing = None
             return False
+        if outcome.rule is Rule.UNKNOWN_SIGNALS and self._is_new(now_s):
+            return False
         if outcome.rule is self._refusing:
             # A refusal that merely goes on is told once.
             return False
@@ -165,6 +186,12 @@ class Scaler:
             return False
         self._noted[outcome.rule] = now_s
         return True
+
+    def _is_new(self, now_s: float) -> bool:
+        """Whether nothing has been known yet, as is to be expected for a moment."""
+        if self._first_s is None:
+            self._first_s = now_s
+        return now_s - self._first_s < UNKNOWN_AT_FIRST_S
 
 
 def _idle(signals: Signals) -> bool:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli import scaling_commands, up_options
+from forebay.cli import scaling_commands, simulate_command, up_options
 from forebay.cli.options import (
     AutoscalerOption,
     MetricsOption,
@@ -305,6 +305,7 @@ def schema() -> None:
 
 
 scaling_commands.register(app)
+simulate_command.register(app)
 
 
 if __name__ == "__main__":

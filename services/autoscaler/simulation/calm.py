@@ -8,6 +8,7 @@ go by more than the load.
 
 from collections import deque
 
+from services.autoscaler.scaling.policies import OngoingRequests, Policy
 from services.autoscaler.scaling.rules import Outcome, Rules
 from services.autoscaler.scaling.signals import Signals
 from services.autoscaler.simulation.agenda import NEVER
@@ -18,11 +19,15 @@ _LITTLE = 1e-3
 
 MAX_REMEMBERED = 10_000
 
+Bands = tuple[tuple[float, float], tuple[float, float]]
+"""Between which means of the load, and of the load that is held."""
+
 
 class Calm:
     """What is known of one deployment's loads since its last look."""
 
     __slots__ = (
+        "_bands",
         "_counts",
         "_hungry",
         "_load",
@@ -44,6 +49,7 @@ class Calm:
         self._counts: dict[float, tuple[int, int]] = {}
         self._wish: tuple[int, int] | None = None
         self._hungry = False
+        self._bands: Bands | None = None
         self._load = 0
         # Loads that stood within the window, each until when.
         self._stood: deque[tuple[float, int]] = deque()
@@ -74,6 +80,7 @@ class Calm:
             self._other_until_s = max(others, default=-NEVER)
         # Where more are wanted it matters whether there is any load: without, there are never more.
         self._hungry = wish.more > outcome.target
+        self._bands = self._bands_of(policy, signals)
         if outcome.target != outcome.before or (self._hungry and not held):
             self._wish = None
 
@@ -93,10 +100,33 @@ class Calm:
             return now_s
         if load and self._zero_until_s <= since_s:
             return NEVER
+        if self._some_until_s <= since_s and not load:
+            return NEVER if wish == self._count(0.0) else now_s
         # None is among the loads: the mean is anything above it as long as there was some.
         if wish != self._count(_LITTLE) or self._some_until_s <= since_s + _TOLERANCE_S:
             return now_s
         return NEVER if load else self._some_until_s + look_back_s - _TOLERANCE_S
+
+    def allows(self, mean_load: float, mean_held_load: float) -> bool:
+        """Whether means over the window ask for what the last look asked for."""
+        bands = self._bands
+        if self._wish is None or bands is None or (self._hungry and not self._load):
+            return False
+        (low, high), (held_low, held_high) = bands
+        return low < mean_load < high and held_low < mean_held_load < held_high
+
+    def _bands_of(self, policy: Policy, signals: Signals) -> Bands | None:
+        """Between which means the last look's counts lie; None if that cannot be told."""
+        if not isinstance(policy, OngoingRequests) or self._wish is None:
+            return None
+        low, high = (
+            (
+                policy.largest_load(signals, count - 1, margin) + _LITTLE,
+                policy.largest_load(signals, count, margin) - _LITTLE,
+            )
+            for count, margin in zip(self._wish, (False, True), strict=True)
+        )
+        return low, high
 
     def _stand(self, now_s: float, load: int) -> None:
         """What was seen stood until now, and `load` stands from now on."""

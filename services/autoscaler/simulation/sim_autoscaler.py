@@ -6,6 +6,7 @@ when targets, replicas or nodes changed: between that, nothing would come out di
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 from forebay.v1.scaling_pb2 import ScaleDecision
 from services.autoscaler.plan import NodeChange, Plan, plan
@@ -41,7 +42,7 @@ _NO_STARTS = Starts()
 _NO_ANSWER: tuple[float | None, str] = (None, "")
 
 CustomFunction = Callable[[Signals], float]
-OnDecision = Callable[[str, ScaleDecision], None]
+OnDecision = Callable[[str, Callable[[], ScaleDecision]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,13 @@ class SimAutoscaler:
         if self.metrics_away:
             seen = UNKNOWN
         elif own:
-            starts = self._startups.look(now_s, name, own, self._seen().replicas)
+            starts = watched.starts
+            # They change only when replicas do, or when one that is starting is overdue.
+            if self._view is None or starts.starting or not starts.ready:
+                watched.view = None
+            if watched.view is None or watched.view is not self._view:
+                watched.view = self._seen()
+                starts = self._startups.look(now_s, name, own, watched.view.replicas)
         if self._is_calm(now_s, watched, seen, starts):
             return
         pace, custom = NO_PACE, _NO_ANSWER
@@ -213,15 +220,16 @@ class SimAutoscaler:
             or seen.redelivered
             or seen.queued is None
             or seen.ongoing is None
-            or starts.starting
             or starts != watched.starts
         ):
             return False
         load = seen.queued + seen.ongoing
         until_s = calm.until_s(now_s, load)
+        means = watched.scaler.remember(now_s, load, load)
         if until_s <= now_s + TOLERANCE_S:
-            return False
-        watched.scaler.remember(now_s, load, load)
+            if means is None or not calm.allows(*means):
+                return False
+            until_s = now_s + self._pulse.tick_s
         watched.look_s = min(until_s, watched.delays_end_s)
         return True
 
@@ -229,15 +237,29 @@ class SimAutoscaler:
         """By when to look again although nothing happens, and although the load wavers."""
         soon_s = now_s + self._pulse.tick_s
         watched.delays_end_s = now_s
-        if look.signals.starting or woken or (watched.pace is not None and watched.deployed.held):
+        if woken or (watched.pace is not None and watched.deployed.held):
             watched.look_s = soon_s
             return
+        overdue_s = self._overdue_s(watched) if look.signals.starting else NEVER
         watched.look_s = next_look_s(
             look.outcome, watched.rules, watched.seen_since_s, now_s, self._pulse.tick_s
         )
-        if watched.calm is not None:
-            watched.calm.looked(now_s, look.signals, look.outcome)
-            watched.delays_end_s = next_change_s(look.outcome.state, watched.rules, now_s)
+        calm = watched.calm
+        if calm is not None:
+            calm.looked(now_s, look.signals, look.outcome)
+            ends_s = min(next_change_s(look.outcome.state, watched.rules, now_s), overdue_s)
+            watched.delays_end_s = ends_s
+            calm_s = calm.until_s(now_s, look.signals.held_load or 0)
+            if calm_s > now_s + TOLERANCE_S and not watched.pending:
+                watched.look_s = min(calm_s, ends_s)
+        watched.look_s = max(soon_s, min(watched.look_s, overdue_s))
+
+    def _overdue_s(self, watched: Watched) -> float:
+        """From when on a replica that is starting may be overdue."""
+        own = self._store.roster.of(watched.deployed.name)
+        replicas = self._mesh.replicas
+        begun_s = min((replicas[r].assigned_s for r in own if r in replicas), default=0.0)
+        return begun_s + self._startups.allowance_s(watched.deployed.name)
 
     def _asked(self, watched: Watched, signals: Signals) -> Signals:
         function = self._functions.get(watched.rules.custom)
@@ -262,7 +284,8 @@ class SimAutoscaler:
             return
         declared = watched.deployed.declared
         watched.numbers += 1
-        decision = decision_of(
+        decide = partial(
+            decision_of,
             name,
             watched.numbers,
             look.signals,
@@ -275,7 +298,7 @@ class SimAutoscaler:
             now_s,
             self.epoch,
         )
-        self._on_decision(name, decision)
+        self._on_decision(name, decide)
 
     def _seen(self) -> View:
         if self._view is None:

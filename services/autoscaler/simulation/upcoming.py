@@ -38,11 +38,11 @@ def next_look_s(
         now_s: when the last look was.
         tick_s: time between two looks.
     """
-    if outcome.rule in (Rule.FIXED, Rule.MANUAL, Rule.UNKNOWN_SIGNALS):
+    if outcome.rule in (Rule.FIXED, Rule.MANUAL):
         return NEVER if outcome.target == outcome.before else now_s + tick_s
     moving = (
         outcome.target != outcome.before
-        or outcome.rule is Rule.FILLING_WINDOW
+        or outcome.rule in (Rule.FILLING_WINDOW, Rule.UNKNOWN_SIGNALS)
         or bool(rules.custom)
         or rules.advisory
         or now_s < seen_since_s + rules.look_back_s + tick_s

@@ -11,6 +11,7 @@ from services.autoscaler.simulation.calm import Calm
 from services.autoscaler.simulation.deployed import Deployed
 from services.autoscaler.simulation.observation import UNKNOWN, PaceWindow, Sample
 from services.autoscaler.startups import Starts
+from services.autoscaler.view import View
 
 
 class Watched:
@@ -29,7 +30,7 @@ class Watched:
         numbers: decisions that were noted.
         calm: tells whether a look is needed; None: always.
         delays_end_s: by when one is needed whatever `calm` says.
-        starts: what was seen of its replicas.
+        starts, view: what was seen of its replicas, and in which view.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Watched:
         "seen_since_s",
         "spec",
         "starts",
+        "view",
         "woken_s",
     )
 
@@ -65,6 +67,7 @@ class Watched:
         self.calm = self._calm()
         self.delays_end_s = 0.0
         self.starts = Starts()
+        self.view: View | None = None
 
     def declare(self) -> Rules:
         """Takes what is declared by now; returns what was."""

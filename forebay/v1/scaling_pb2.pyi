@@ -177,6 +177,7 @@ class ScaleDecision(_message.Message):
         RULE_STARTING: _ClassVar[ScaleDecision.Rule]
         RULE_NO_TRAFFIC: _ClassVar[ScaleDecision.Rule]
         RULE_CUSTOM_FAILED: _ClassVar[ScaleDecision.Rule]
+        RULE_BUSY: _ClassVar[ScaleDecision.Rule]
     RULE_UNSPECIFIED: ScaleDecision.Rule
     RULE_FIXED: ScaleDecision.Rule
     RULE_MANUAL: ScaleDecision.Rule
@@ -194,6 +195,7 @@ class ScaleDecision(_message.Message):
     RULE_STARTING: ScaleDecision.Rule
     RULE_NO_TRAFFIC: ScaleDecision.Rule
     RULE_CUSTOM_FAILED: ScaleDecision.Rule
+    RULE_BUSY: ScaleDecision.Rule
     NAME_FIELD_NUMBER: _ClassVar[int]
     DECIDE_TIME_FIELD_NUMBER: _ClassVar[int]
     NOW_S_FIELD_NUMBER: _ClassVar[int]

@@ -90,7 +90,9 @@ def _by_policy(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: 
     idle = signals.held_load == 0 and wish.more > now and not rules.custom
     gained = _gain(rules, now, now if idle else wish.more, wish.fewer)
     more, fewer = rules.bounded(gained[0]), rules.bounded(gained[1])
-    kept_fewer = min(now, max(fewer, signals.starting)) if fewer < now else fewer
+    kept_fewer = min(now, max(fewer, signals.starting, _busy(signals, rules)))
+    if fewer >= now:
+        kept_fewer = fewer
     # A factor above 1 asks for more than must stay; what was asked for lasts its delay too.
     most = max(kept_fewer, more) if more > now else kept_fewer
     longest_s = max(rules.downscale_delay_s, rules.to_zero_delay_s)
@@ -118,6 +120,14 @@ def _gain(rules: Rules, now: int, more: int, fewer: int) -> tuple[int, int]:
     if fewer < now:
         fewer = now - max(1, math.floor(rules.downscaling_factor * (now - fewer) + SLACK))
     return more, fewer
+
+
+def _busy(signals: Signals, rules: Rules) -> int:
+    """The fewest replicas that ongoing requests fill: so many are not taken from them.
+
+    A custom policy may: whoever wrote it knows why, and a busy replica finishes what it has.
+    """
+    return 0 if rules.custom else math.ceil((signals.ongoing or 0) / rules.slots)
 
 
 def _delayed(rules: Rules, state: State, now_s: float) -> int:
@@ -152,7 +162,7 @@ def _rule(course: Course) -> Rule:
     if course.kept_fewer < target:
         return Rule.DOWNSCALE_TO_ZERO_DELAY if target == 1 else Rule.DOWNSCALE_DELAY
     if fewer < course.kept_fewer:
-        return Rule.STARTING
+        return Rule.STARTING if course.signals.starting >= course.kept_fewer else Rule.BUSY
     if target < now:
         if fewer > gained_fewer:
             return Rule.MIN_REPLICAS

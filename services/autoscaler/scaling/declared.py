@@ -60,6 +60,7 @@ def scaling_rules(scaling: ScalingPolicy, slots: int, pinned: int | None) -> Rul
         look_back_s=_look_back_s(scaling.policy),
         custom=custom_function(scaling.policy),
         advisory=scaling.advisory,
+        slots=max(1, slots),
     )
 
 

@@ -124,7 +124,8 @@ def by_policy(course: Course, rule: Rule) -> Explanation:
     steps.append(_bounds_step(rules, _nearer(course.gained, now), _nearer(course.bounded, now)))
     steps.append(Step("delay", course.target, _delay(course)))
     if course.kept_fewer > course.bounded[1] and course.target > course.bounded[1]:
-        steps.append(Step("hold", course.target, _starting(course.signals)))
+        hold = _busy if course.signals.starting < course.kept_fewer else _starting
+        steps.append(Step("hold", course.target, hold(course.signals)))
     return Explanation(tuple(steps), _reason(course, rule, steps), _flip(course, rule))
 
 
@@ -179,6 +180,7 @@ def _reason(course: Course, rule: Rule, steps: list[Step]) -> str:
         Rule.MIN_REPLICAS: ("bounds",),
         Rule.GAIN: ("gain",),
         Rule.STARTING: ("hold",),
+        Rule.BUSY: ("hold",),
         Rule.NO_TRAFFIC: ("hold",),
     }.get(rule, ())
     if target != now or not names:
@@ -200,6 +202,8 @@ def _flip(course: Course, rule: Rule) -> str:
         return _bounds_flip(rules, more=rule is Rule.MAX_REPLICAS)
     if rule is Rule.STARTING:
         return "starting replicas that get ready, or fail"
+    if rule is Rule.BUSY:
+        return "fewer ongoing requests"
     if rule is Rule.NO_TRAFFIC:
         return "a request that waits or runs"
     return _gain_flip(course) if rule is Rule.GAIN else _load_flip(course)
@@ -274,6 +278,12 @@ def _nearer(counts: tuple[int, int], now: int) -> int:
 def _starting(signals: Signals) -> str:
     what = "a replica that is" if signals.starting == 1 else f"{signals.starting} replicas that are"
     return f"{what} starting had no chance yet"
+
+
+def _busy(signals: Signals) -> str:
+    one = signals.ongoing == 1
+    what = "1 ongoing request fills" if one else f"{signals.ongoing} ongoing requests fill"
+    return f"{what} the replicas there are, and a busy one is not taken"
 
 
 def _requests(signals: Signals) -> str:

@@ -28,6 +28,7 @@ class Rule(IntEnum):
     STARTING = 14
     NO_TRAFFIC = 15
     CUSTOM_FAILED = 16
+    BUSY = 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Rules:
         look_back_s: length of the window that the policy's means are over; 0 if it has none.
         custom: the custom policy's function; empty if there is none.
         advisory: whether decisions are only made, not acted on.
+        slots: requests that one replica works on at once.
     """
 
     policy: Policy | None = None
@@ -60,6 +62,7 @@ class Rules:
     look_back_s: float = 0.0
     custom: str = ""
     advisory: bool = False
+    slots: int = 1
 
     def bounded(self, count: int) -> int:
         """The count within the bounds."""

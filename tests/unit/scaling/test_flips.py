@@ -37,7 +37,7 @@ def in_the_end(signals: Signals, rules: Rules, target: int) -> int:
 def loaded(signals: Signals, load: float) -> Signals:
     """The signals with another load, the mean too."""
     return replace(
-        signals, queued=0, ongoing=int(load), mean_load=float(load), mean_held_load=float(load)
+        signals, queued=int(load), ongoing=0, mean_load=float(load), mean_held_load=float(load)
     )
 
 
@@ -56,8 +56,8 @@ def test_loads_beside_a_steady_target_lead_elsewhere(
     policy: object, load: int, others: dict[str, float]
 ) -> None:
     walk = Walk(scaling(policy), target=1)
-    walk.on(500, seen(ongoing=load, **others))
-    look = walk.look(seen(ongoing=load, **others))
+    walk.on(500, seen(queued=load, **others))
+    look = walk.look(seen(queued=load, **others))
     target = look.outcome.target
     assert look.outcome.rule is Rule.POLICY
     above = [float(x) for x in re.findall(r"above ([\d.]+)", look.outcome.flip)]
@@ -71,7 +71,7 @@ def test_loads_beside_a_steady_target_lead_elsewhere(
 
 def test_at_a_bound_a_load_alone_is_not_said_to_be_enough() -> None:
     walk = Walk(scaling(depth(1), min_replicas=3, max_replicas=3), target=3)
-    look = walk.look(seen(ongoing=3))
+    look = walk.look(seen(queued=3))
     assert look.outcome.flip == (
         "a load above 3, with max_replicas above 3, asks for more than 3; "
         "a load of 2 or less, with min_replicas below 3, for fewer"
@@ -115,9 +115,9 @@ def test_a_delay_ends_when_it_says_and_a_shorter_one_would_not_have_held(
     target: int, load: int, rule: Rule, setting: str
 ) -> None:
     walk = Walk(scaling(depth(1), upscale_delay=20), target=target)
-    walk.on(400, seen(ongoing=target))
-    walk.on(8, seen(ongoing=load))
-    look = walk.look(seen(ongoing=load))
+    walk.on(400, seen(queued=target))
+    walk.on(8, seen(queued=load))
+    look = walk.look(seen(queued=load))
     assert look.outcome.rule is rule
     assert "or a shorter" in look.outcome.flip
     left_s = float(re.findall(r"another ([\d.]+) s", look.outcome.flip)[0])
@@ -131,7 +131,7 @@ def test_a_delay_ends_when_it_says_and_a_shorter_one_would_not_have_held(
 
 def test_the_last_replica_of_several_names_its_own_delay() -> None:
     walk = Walk(scaling(depth(1), downscale_delay=10, downscale_to_zero_delay=60), target=4)
-    walk.on(5, seen(ongoing=4))
+    walk.on(5, seen(queued=4))
     walk.now_s += 1
     walk.look(seen())
     walk.now_s += 10
@@ -151,8 +151,8 @@ def test_the_last_replica_of_several_names_its_own_delay() -> None:
 def test_a_factor_that_binds_is_what_binds(factor: float, maximum: int, said: str) -> None:
     declared = scaling(depth(1), upscaling_factor=factor, max_replicas=maximum, upscale_delay=0)
     walk = Walk(declared, target=1)
-    walk.look(seen(ongoing=1))
-    look = walk.look(seen(ongoing=9))
+    walk.look(seen(queued=1))
+    look = walk.look(seen(queued=9))
     assert (look.outcome.rule, look.outcome.flip) == (Rule.GAIN, said)
     wider = replace(walk.scaler.rules, upscaling_factor=1.0)
     if "max_replicas" in said:
@@ -179,12 +179,12 @@ def test_a_move_says_what_at_any_time_in_its_delay_would_have_changed_it(
         if "custom" in extra:
             extra["custom"] = float(then)
         walk.on(
-            200, seen(ongoing=first, **(extra | ({"custom": first} if "custom" in extra else {})))
+            200, seen(queued=first, **(extra | ({"custom": first} if "custom" in extra else {})))
         )
         changed = walk.changes
         while walk.changes == changed:
             walk.now_s += 1
-            look = walk.look(seen(ongoing=then, **extra))
+            look = walk.look(seen(queued=then, **extra))
         assert look.outcome.rule is Rule.POLICY
         limit = float(re.findall(r"(?:above|of) ([\d.]+)", look.outcome.flip)[0])
         up = look.outcome.target > (look.outcome.before or 0)
@@ -199,7 +199,7 @@ def test_a_move_says_what_at_any_time_in_its_delay_would_have_changed_it(
 
 def test_a_request_ends_the_hold_of_no_traffic() -> None:
     walk = Walk(scaling(ongoing(1, look_back_s=60), upscale_delay=0), target=1)
-    walk.on(60, seen(ongoing=1))
+    walk.on(60, seen(queued=1))
     before = walk.scaler.target
     walk.declare(scaling(ongoing(1, look_back_s=60), upscale_delay=3600))
     walk.on(20, seen(queued=30))

@@ -2,10 +2,11 @@
 
 Policies ask for no fewer replicas the higher the load is. So as long as each load within the
 policy's window would, if it stood alone, ask for as many replicas as the last look did, their mean
-does too. And as long as it does, only the end of a delay changes a decision. Not for policies that
-go by more than the load.
+does too. And as long as it does and no other number of replicas is busy, only the end of a delay
+changes a decision. Not for policies that go by more than the load.
 """
 
+import math
 from collections import deque
 
 from services.autoscaler.scaling.policies import OngoingRequests, Policy
@@ -29,8 +30,11 @@ class Calm:
     __slots__ = (
         "_bands",
         "_counts",
+        "_fits",
+        "_held_back",
         "_hungry",
         "_load",
+        "_other_hold",
         "_other_until_s",
         "_rules",
         "_some_until_s",
@@ -50,6 +54,10 @@ class Calm:
         self._wish: tuple[int, int] | None = None
         self._hungry = False
         self._bands: Bands | None = None
+        # Fewer are wanted than there are: then it matters how many are busy.
+        self._fits = True
+        self._held_back = 0
+        self._other_hold = False
         self._load = 0
         # Loads that stood within the window, each until when.
         self._stood: deque[tuple[float, int]] = deque()
@@ -80,17 +88,22 @@ class Calm:
             self._other_until_s = max(others, default=-NEVER)
         # Where more are wanted it matters whether there is any load: without, there are never more.
         self._hungry = wish.more > outcome.target
+        self._fits = wish.fewer >= outcome.target
+        self._held_back = self._kept(signals.ongoing or 0)
         self._bands = self._bands_of(policy, signals)
-        if outcome.target != outcome.before or (self._hungry and not held):
+        # Where fewer are wanted it matters how many are busy, which no load tells.
+        busy = held and wish.fewer < outcome.target
+        if outcome.target != outcome.before or (self._hungry and not held) or busy:
             self._wish = None
 
-    def until_s(self, now_s: float, load: int) -> float:
-        """Until when no look is needed if `load` is seen from now on; `now_s`: it is needed now."""
-        wish = self._wish
+    def until_s(self, now_s: float, queued: int, ongoing: int) -> float:
+        """Until when no look is needed if that is seen from now on; `now_s`: it is needed now."""
+        load, wish = queued + ongoing, self._wish
         if wish is None:
             return now_s
         self._stand(now_s, load)
-        if self._hungry and not load:
+        self._other_hold = self._kept(ongoing) != self._held_back
+        if self._other_hold or (self._hungry and not load):
             return now_s
         look_back_s = self._rules.look_back_s
         if not look_back_s:
@@ -110,10 +123,18 @@ class Calm:
     def allows(self, mean_load: float, mean_held_load: float) -> bool:
         """Whether means over the window ask for what the last look asked for."""
         bands = self._bands
-        if self._wish is None or bands is None or (self._hungry and not self._load):
+        if self._wish is None or bands is None:
+            return False
+        if self._other_hold or (self._hungry and not self._load):
             return False
         (low, high), (held_low, held_high) = bands
         return low < mean_load < high and held_low < mean_held_load < held_high
+
+    def _kept(self, ongoing: int) -> int:
+        """How many replicas the load or what is ongoing keeps."""
+        if self._fits or self._wish is None:
+            return 0
+        return max(self._wish[1], math.ceil(ongoing / self._rules.slots))
 
     def _bands_of(self, policy: Policy, signals: Signals) -> Bands | None:
         """Between which means the last look's counts lie; None if that cannot be told."""

@@ -63,6 +63,11 @@ class PaceWindow:
             waits[int(0.95 * (len(waits) - 1))] if waits else None,
         )
 
+    def moves(self, d: Deployed) -> bool:
+        """Whether what it says changes with time."""
+        first = self._totals[0] if self._totals else None
+        return d.held > 0 or first is None or first[1:] != self._totals[-1][1:]
+
 
 def sample_of(d: Deployed) -> Sample:
     """What metrics would see of a deployment now."""

@@ -149,8 +149,7 @@ class SimAutoscaler:
         watched = self._watched.get(deployed.name)
         if watched is None:
             return False
-        watched.woken_s = now_s
-        watched.look_s = now_s
+        watched.woken_s = watched.look_s = watched.seen_since_s = now_s
         if watched.scaler.target:
             return False
         # A router's word, and the queue as it is: newer than what is seen.
@@ -224,7 +223,7 @@ class SimAutoscaler:
         ):
             return False
         load = seen.queued + seen.ongoing
-        until_s = calm.until_s(now_s, load)
+        until_s = calm.until_s(now_s, seen.queued, seen.ongoing)
         means = watched.scaler.remember(now_s, load, load)
         if until_s <= now_s + TOLERANCE_S:
             if means is None or not calm.allows(*means):
@@ -237,7 +236,10 @@ class SimAutoscaler:
         """By when to look again although nothing happens, and although the load wavers."""
         soon_s = now_s + self._pulse.tick_s
         watched.delays_end_s = now_s
-        if woken or (watched.pace is not None and watched.deployed.held):
+        if woken:
+            # The scaler was told more than what is seen.
+            watched.seen_since_s = now_s
+        if woken or (watched.pace is not None and watched.pace.moves(watched.deployed)):
             watched.look_s = soon_s
             return
         overdue_s = self._overdue_s(watched) if look.signals.starting else NEVER
@@ -246,10 +248,9 @@ class SimAutoscaler:
         )
         calm = watched.calm
         if calm is not None:
-            calm.looked(now_s, look.signals, look.outcome)
             ends_s = min(next_change_s(look.outcome.state, watched.rules, now_s), overdue_s)
             watched.delays_end_s = ends_s
-            calm_s = calm.until_s(now_s, look.signals.held_load or 0)
+            calm_s = calm.until_s(now_s, look.signals.queued or 0, look.signals.ongoing or 0)
             if calm_s > now_s + TOLERANCE_S and not watched.pending:
                 watched.look_s = min(calm_s, ends_s)
         watched.look_s = max(soon_s, min(watched.look_s, overdue_s))
@@ -273,6 +274,8 @@ class SimAutoscaler:
     def _note(self, now_s: float, watched: Watched, look: Look) -> None:
         name = watched.deployed.name
         target = look.outcome.state.target
+        if watched.calm is not None:
+            watched.calm.looked(now_s, look.signals, look.outcome)
         if self.targets.get(name) != target:
             invariants.check_target(now_s, watched, look, self.targets.get(name))
             _count(watched.deployed, self.targets.get(name), target)

@@ -89,5 +89,5 @@ JobsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="Processes. Default: one for each core.")
 ]
 PlotOption = Annotated[
-    Path | None, typer.Option(metavar="PNG", help="Draw it too; needs forebay[plot].")
+    Path | None, typer.Option(metavar="PNG", help="Draw it too; needs the extra 'plot'.")
 ]

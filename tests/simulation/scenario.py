@@ -15,7 +15,7 @@ from services.autoscaler import deployment_rules
 from services.autoscaler.capacity import Gpu, Node
 from services.autoscaler.simulation.deployed import Deployed
 from services.autoscaler.simulation.machines import Machines, Provider
-from services.autoscaler.simulation.sim_autoscaler import Pulse
+from services.autoscaler.simulation.pulse import Pulse
 from services.autoscaler.simulation.startup import StartupModel
 from services.autoscaler.simulation.users import ClosedLoop
 from services.autoscaler.simulation.world import World

@@ -7,8 +7,8 @@ import pytest
 
 from services.autoscaler.capacity import Node
 from services.autoscaler.simulation.deployed import Deployed
+from services.autoscaler.simulation.pulse import Pulse
 from services.autoscaler.simulation.service_times import log_normal
-from services.autoscaler.simulation.sim_autoscaler import Pulse
 from services.autoscaler.simulation.startup import StartupModel
 from services.autoscaler.simulation.world import World
 from tests.simulation.scenario import declared

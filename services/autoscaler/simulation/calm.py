@@ -84,16 +84,14 @@ class Calm:
             return
         self._wish = (wish.more, wish.fewer)
         if self._wish != before:
+            self._bands = self._bands_of(policy, signals)
             others = (until_s for until_s, load in self._stood if self._is_other(load))
             self._other_until_s = max(others, default=-NEVER)
         # Where more are wanted it matters whether there is any load: without, there are never more.
         self._hungry = wish.more > outcome.target
         self._fits = wish.fewer >= outcome.target
         self._held_back = self._kept(signals.ongoing or 0)
-        self._bands = self._bands_of(policy, signals)
-        # Where fewer are wanted it matters how many are busy, which no load tells.
-        busy = held and wish.fewer < outcome.target
-        if outcome.target != outcome.before or (self._hungry and not held) or busy:
+        if outcome.target != outcome.before or (self._hungry and not held):
             self._wish = None
 
     def until_s(self, now_s: float, queued: int, ongoing: int) -> float:

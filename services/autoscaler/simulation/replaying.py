@@ -11,8 +11,9 @@ import numpy as np
 from forebay.v1.deployment_pb2 import Deployment
 from services.autoscaler.capacity import Gpu, Node
 from services.autoscaler.simulation.deployed import Deployed
+from services.autoscaler.simulation.pulse import Pulse
 from services.autoscaler.simulation.service_times import ServiceTimes
-from services.autoscaler.simulation.sim_autoscaler import CustomFunction, Pulse
+from services.autoscaler.simulation.sim_autoscaler import CustomFunction
 from services.autoscaler.simulation.startup import StartupModel
 from services.autoscaler.simulation.tally import Tally, tally_of, together
 from services.autoscaler.simulation.traces import Key, Series, Trace

@@ -5,7 +5,7 @@ when targets, replicas or nodes changed: between that, nothing would come out di
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 from forebay.v1.scaling_pb2 import ScaleDecision
@@ -30,38 +30,18 @@ from services.autoscaler.simulation.observation import (
     signals_of,
     view_of,
 )
+from services.autoscaler.simulation.pulse import TOLERANCE_S, Pulse
 from services.autoscaler.simulation.store import StaleWriteError, Store
 from services.autoscaler.simulation.upcoming import next_change_s, next_look_s
 from services.autoscaler.simulation.watched import Watched
 from services.autoscaler.startups import Starts, Startups
 from services.autoscaler.view import View
 
-TOLERANCE_S = 1e-6
-
 _NO_STARTS = Starts()
 _NO_ANSWER: tuple[float | None, str] = (None, "")
 
 CustomFunction = Callable[[Signals], float]
 OnDecision = Callable[[str, Callable[[], ScaleDecision]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Pulse:
-    """How an autoscaler ticks.
-
-    Attributes:
-        tick_s: time between two looks.
-        lag_s: age of what it sees of queues.
-        wake_s: from a request that nobody can serve to the decision that somebody shall.
-        node_grace_s: how long a node may be absent before its replicas move.
-        every_tick: whether it looks at everything at every tick, needed or not.
-    """
-
-    tick_s: float = 1.0
-    lag_s: float = 1.0
-    node_grace_s: float = 10.0
-    wake_s: float = 0.02
-    every_tick: bool = False
 
 
 class SimAutoscaler:
@@ -131,14 +111,17 @@ class SimAutoscaler:
         for deployed in touched:
             watched = self._watched.get(deployed.name)
             if watched is not None:
-                watched.pending.append((now_s, sample_of(deployed)))
+                sample = sample_of(deployed)
+                # What is seen already is no news, unless something else is on its way.
+                if watched.pending or sample != watched.seen:
+                    watched.pending.append((now_s, sample))
         every = self._pulse.every_tick
         for watched in self._watched.values():
             if (
                 every
                 or watched.pending
                 or watched.look_s <= now_s + TOLERANCE_S
-                or watched.deployed in touched
+                or (moved and watched.deployed in touched)
             ):
                 self._look_at(now_s, watched, watched.deployed.name)
         if not self.metrics_away:

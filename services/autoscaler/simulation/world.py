@@ -12,12 +12,8 @@ from services.autoscaler.simulation.agenda import NEVER
 from services.autoscaler.simulation.deployed import Deployed, Fate
 from services.autoscaler.simulation.machines import Machines
 from services.autoscaler.simulation.mesh import Mesh
-from services.autoscaler.simulation.sim_autoscaler import (
-    TOLERANCE_S,
-    CustomFunction,
-    Pulse,
-    SimAutoscaler,
-)
+from services.autoscaler.simulation.pulse import TOLERANCE_S, Pulse
+from services.autoscaler.simulation.sim_autoscaler import CustomFunction, SimAutoscaler
 from services.autoscaler.simulation.store import Store
 from services.wire.names import deployment_id
 

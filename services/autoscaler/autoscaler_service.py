@@ -6,17 +6,19 @@ import grpc
 import grpc.aio
 import nats.errors
 
-from forebay.v1 import autoscaler_pb2
+from forebay.v1 import autoscaler_pb2, autoscaler_pb2_grpc
 from services.autoscaler.assignment_service import AssignmentService
 from services.autoscaler.journal import Journal
 from services.autoscaler.leadership import Leadership
 from services.wire import names
+from services.wire.channels import open_channel
 from services.wire.kv_mirror import KvMirror
 from services.wire.status import StatusError, invalid_argument
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 1000
 MAX_WATCHES = 100
+LEADER_TIMEOUT_S = 2.0
 
 
 class AutoscalerService(AssignmentService):
@@ -114,12 +116,31 @@ class AutoscalerService(AssignmentService):
     async def GetNodeDemand(
         self, request: autoscaler_pb2.GetNodeDemandRequest, context: grpc.aio.ServicerContext
     ) -> autoscaler_pb2.GetNodeDemandResponse:
-        """Returns what machines are missing and which could go; only the leader knows."""
+        """Returns what machines are missing and which could go; the leader is asked for it."""
         if not self._leadership.leading:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, self._why_not())
+            return await self._ask_the_leader(request, context)
         return autoscaler_pb2.GetNodeDemandResponse(node_demand=self._node_demand())
 
+    async def _ask_the_leader(
+        self, request: autoscaler_pb2.GetNodeDemandRequest, context: grpc.aio.ServicerContext
+    ) -> autoscaler_pb2.GetNodeDemandResponse:
+        leader = self._leadership.leader_address
+        if not leader or _ASKED in dict(context.invocation_metadata() or ()):
+            # Nobody leads for a moment, or who asked believed that this one did.
+            await context.abort(grpc.StatusCode.UNAVAILABLE, self._why_not())
+        async with open_channel(leader) as channel:
+            try:
+                return await autoscaler_pb2_grpc.AutoscalerServiceStub(channel).GetNodeDemand(
+                    request, timeout=LEADER_TIMEOUT_S, metadata=((_ASKED, "1"),)
+                )
+            except grpc.aio.AioRpcError as error:
+                await context.abort(
+                    grpc.StatusCode.UNAVAILABLE,
+                    f"{leader} leads and does not answer ({error.details()}): try again",
+                )
 
+
+_ASKED = "forebay-asked-by-standby"
 _AWAY = "decisions cannot be read: NATS does not answer; try again in a second"
 
 

@@ -5,7 +5,7 @@ import asyncio
 import grpc.aio
 
 from forebay.v1 import autoscaler_pb2_grpc, deployment_pb2_grpc, model_pb2_grpc
-from services.autoscaler import provider
+from services.autoscaler import housekeeping, provider
 from services.autoscaler.autoscaler_service import AutoscalerService
 from services.autoscaler.consumers import Consumers
 from services.autoscaler.custom.runner import CustomPolicies
@@ -84,6 +84,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
             waking=waking.run(),
             custom=custom.run(),
             provider=feed.run(),
+            housekeeping=housekeeping.run(models, deployments, assignments, leadership, clock),
             # A standby serves too: health says who can answer, the lease who leads.
             health=health.follow(lambda: link.connected),
         )

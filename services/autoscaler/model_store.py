@@ -5,7 +5,7 @@ import errno
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO
@@ -27,6 +27,9 @@ log = structlog.get_logger()
 MAX_UPLOADS = 4
 """Uploads at the same time: each may take as much disk as the largest model."""
 
+KEPT_UNUSED_S = 24 * 3600.0
+"""How long a model that no deployment names is kept, so that going back needs no upload."""
+
 # Errors of JetStream that mean that there is no room left.
 _NO_ROOM = {10023, 10047, 10077}
 
@@ -45,6 +48,7 @@ class ModelStore:
         self._link = link
         self._spool_dir = spool_dir
         self._uploads = 0
+        self._unused_since_s: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: Counter[str] = Counter()
 
@@ -65,6 +69,39 @@ class ModelStore:
             log.warning("model.corrupt", digest=digest)
             return None
         return Model(digest=digest, size_bytes=info.size or 0)
+
+    async def clear_away(self, wanted: Set[str], now_s: float) -> list[str]:
+        """Deletes models that have not been named by anything for KEPT_UNUSED_S.
+
+        Args:
+            wanted: digests that deployments and assignments name.
+            now_s: seconds on a clock that never goes back.
+
+        Returns:
+            Names of the objects that were deleted.
+
+        Raises:
+            nats.errors.Error: if NATS cannot be reached.
+        """
+        store = await streams.models_store(self._link.jetstream)
+        names = {streams.model_object_name(digest) for digest in wanted}
+        try:
+            stored = {info.name for info in await store.list(ignore_deletes=True)}
+        except nats.js.errors.NotFoundError:
+            stored = set()
+        # Since when this process has seen each of them unused; a restart begins anew.
+        self._unused_since_s = {
+            name: self._unused_since_s.get(name, now_s) for name in stored - names
+        }
+        gone = [
+            name
+            for name, since_s in self._unused_since_s.items()
+            if now_s - since_s >= KEPT_UNUSED_S
+        ]
+        for name in gone:
+            await store.delete(name)
+            log.info("model.cleared_away", model=name)
+        return gone
 
     async def take(self, model: Model, chunks: AsyncIterator[bytes]) -> Model:
         """Takes an upload: spools it, checks it, stores it.

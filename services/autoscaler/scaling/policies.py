@@ -133,7 +133,7 @@ class OngoingRequests(_ByLoad):
         """The mean, or the load of this instant, and what it is divided by."""
         wish = self.wish(signals, at_once)
         load = (
-            f"{signals.load} requests now"
+            f"{signals.load} request{'' if signals.load == 1 else 's'} now"
             if at_once
             else f"mean of {signals.mean_load:.2f} requests over {self.look_back_s:g} s"
         )

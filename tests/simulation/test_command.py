@@ -119,3 +119,17 @@ def test_a_wrong_line_of_a_trace_or_a_deployment_is_named(tmp_path: Path) -> Non
     done = simulate(deployment, "--trace", EXAMPLE / "arrivals.csv")
     assert done.returncode == 2
     assert f"{deployment}:3: unknown key scaling.max_replica" in done.stderr
+
+
+def test_a_picture_without_matplotlib_is_refused_at_once() -> None:
+    program = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        f"sys.argv = ['forebay', 'simulate', {str(EXAMPLE / 'quick.yaml')!r}, "
+        "'--trace', 'nowhere.csv', '--plot', 'out.png']\n"
+        "from forebay.cli.main import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "pip install 'forebay[plot]'" in done.stderr

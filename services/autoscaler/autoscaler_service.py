@@ -129,8 +129,9 @@ class AutoscalerService(AssignmentService):
             # Nobody leads for a moment, or who asked believed that this one did.
             await context.abort(grpc.StatusCode.UNAVAILABLE, self._why_not())
         async with open_channel(leader) as channel:
+            stub = autoscaler_pb2_grpc.AutoscalerServiceStub(channel)
             try:
-                return await autoscaler_pb2_grpc.AutoscalerServiceStub(channel).GetNodeDemand(
+                answer: autoscaler_pb2.GetNodeDemandResponse = await stub.GetNodeDemand(
                     request, timeout=LEADER_TIMEOUT_S, metadata=((_ASKED, "1"),)
                 )
             except grpc.aio.AioRpcError as error:
@@ -138,6 +139,7 @@ class AutoscalerService(AssignmentService):
                     grpc.StatusCode.UNAVAILABLE,
                     f"{leader} leads and does not answer ({error.details()}): try again",
                 )
+        return answer
 
 
 _ASKED = "forebay-asked-by-standby"

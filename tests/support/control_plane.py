@@ -35,6 +35,7 @@ from services.wire.nats_link import NatsLink
 from tests.support.agent import Agent
 from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
+from tests.support.replayed import check_decisions
 from tests.support.serving import serving
 
 LOOPBACK = "127.0.0.1:0"
@@ -165,6 +166,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
             await made.start()
             await stack.enter_async_context(made.autoscaling())
             yield made
+            await asyncio.to_thread(check_decisions, made.autoscaler)
 
 
 @asynccontextmanager
@@ -173,8 +175,10 @@ async def linked(url: str, credentials_file: Path | None = None) -> AsyncIterato
     made = NatsLink("test", url, credentials_file)
     stopping = asyncio.Event()
     task = asyncio.ensure_future(made.run(stopping))
-    await eventually(lambda: made.connected)
-    yield made
-    stopping.set()
-    await task
-    await made.close()
+    try:
+        await eventually(lambda: made.connected)
+        yield made
+    finally:
+        stopping.set()
+        await task
+        await made.close()

@@ -12,6 +12,7 @@ from typing import Any, Self
 import psutil
 
 from forebay.local import state, triton_setup
+from tests.support.replayed import check_decisions
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 90.0
@@ -179,7 +180,12 @@ class ForebayUp:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            self.stop()
+            running = self._process.poll() is None and bool(self.mesh)
+            try:
+                if running:
+                    check_decisions(self.mesh["autoscaler"])
+            finally:
+                self.stop()
             assert self.left() == []
 
 

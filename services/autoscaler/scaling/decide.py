@@ -90,9 +90,10 @@ def _by_policy(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: 
     idle = signals.held_load == 0 and wish.more > now and not rules.custom
     gained = _gain(rules, now, now if idle else wish.more, wish.fewer)
     more, fewer = rules.bounded(gained[0]), rules.bounded(gained[1])
-    kept_fewer = min(now, max(fewer, signals.starting, _busy(signals, rules)))
-    if fewer >= now:
-        kept_fewer = fewer
+    kept_fewer = fewer
+    if fewer < now:
+        held = held_back(signals.starting, signals.ready, signals.ongoing or 0, rules)
+        kept_fewer = min(now, max(fewer, held))
     # A factor above 1 asks for more than must stay; what was asked for lasts its delay too.
     most = max(kept_fewer, more) if more > now else kept_fewer
     longest_s = max(rules.downscale_delay_s, rules.to_zero_delay_s)
@@ -122,12 +123,21 @@ def _gain(rules: Rules, now: int, more: int, fewer: int) -> tuple[int, int]:
     return more, fewer
 
 
-def _busy(signals: Signals, rules: Rules) -> int:
-    """The fewest replicas that ongoing requests fill: so many are not taken from them.
+def held_back(starting: int, ready: int, ongoing: int, rules: Rules) -> int:
+    """The fewest replicas that leave what is busy and what is starting alone.
 
-    A custom policy may: whoever wrote it knows why, and a busy replica finishes what it has.
+    Ongoing requests keep as many replicas as they fill. A custom policy may ask for fewer: whoever
+    wrote it knows why, and a busy replica finishes what it has. Where one is ready it stays as long
+    as others start: they may fail.
+
+    Args:
+        starting: replicas that have not had their chance.
+        ready: replicas that answer.
+        ongoing: requests delivered and not settled.
+        rules: of the deployment.
     """
-    return 0 if rules.custom else math.ceil((signals.ongoing or 0) / rules.slots)
+    busy = 0 if rules.custom else math.ceil(ongoing / rules.slots)
+    return starting + max(busy, min(1, ready)) if starting else busy
 
 
 def _delayed(rules: Rules, state: State, now_s: float) -> int:
@@ -162,7 +172,7 @@ def _rule(course: Course) -> Rule:
     if course.kept_fewer < target:
         return Rule.DOWNSCALE_TO_ZERO_DELAY if target == 1 else Rule.DOWNSCALE_DELAY
     if fewer < course.kept_fewer:
-        return Rule.STARTING if course.signals.starting >= course.kept_fewer else Rule.BUSY
+        return Rule.STARTING if course.signals.starting else Rule.BUSY
     if target < now:
         if fewer > gained_fewer:
             return Rule.MIN_REPLICAS

@@ -124,7 +124,7 @@ def by_policy(course: Course, rule: Rule) -> Explanation:
     steps.append(_bounds_step(rules, _nearer(course.gained, now), _nearer(course.bounded, now)))
     steps.append(Step("delay", course.target, _delay(course)))
     if course.kept_fewer > course.bounded[1] and course.target > course.bounded[1]:
-        hold = _busy if course.signals.starting < course.kept_fewer else _starting
+        hold = _starting if course.signals.starting else _busy
         steps.append(Step("hold", course.target, hold(course.signals)))
     return Explanation(tuple(steps), _reason(course, rule, steps), _flip(course, rule))
 

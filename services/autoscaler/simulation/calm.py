@@ -6,9 +6,9 @@ does too. And as long as it does and no other number of replicas is busy, only t
 changes a decision. Not for policies that go by more than the load.
 """
 
-import math
 from collections import deque
 
+from services.autoscaler.scaling.decide import held_back
 from services.autoscaler.scaling.policies import OngoingRequests, Policy
 from services.autoscaler.scaling.rules import Outcome, Rules
 from services.autoscaler.scaling.signals import Signals
@@ -38,6 +38,7 @@ class Calm:
         "_other_until_s",
         "_rules",
         "_some_until_s",
+        "_starts",
         "_stood",
         "_wish",
         "_zero_until_s",
@@ -59,6 +60,8 @@ class Calm:
         self._held_back = 0
         self._other_hold = False
         self._load = 0
+        # How many replicas start and are ready; whatever changes them calls for a look.
+        self._starts = (0, 0)
         # Loads that stood within the window, each until when.
         self._stood: deque[tuple[float, int]] = deque()
         # Until when no load, some load, and one that asks for other counts have stood.
@@ -79,6 +82,7 @@ class Calm:
             self._stand(now_s, -1)
             return
         self._stand(now_s, held)
+        self._starts = (signals.starting, signals.ready)
         wish = policy.wish(signals, False)
         if wish.unknown or not outcome.target:
             return
@@ -132,7 +136,7 @@ class Calm:
         """How many replicas the load or what is ongoing keeps."""
         if self._fits or self._wish is None:
             return 0
-        return max(self._wish[1], math.ceil(ongoing / self._rules.slots))
+        return max(self._wish[1], held_back(*self._starts, ongoing, self._rules))
 
     def _bands_of(self, policy: Policy, signals: Signals) -> Bands | None:
         """Between which means the last look's counts lie; None if that cannot be told."""

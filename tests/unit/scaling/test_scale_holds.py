@@ -95,12 +95,21 @@ def test_a_start_longer_than_the_idle_time_gets_its_chance() -> None:
     assert walk.on(3, seen(ready=1, assigned=1)) == 0
 
 
-def test_replicas_beside_the_starting_ones_may_go() -> None:
+def test_replicas_beside_the_starting_ones_may_go_but_one_that_is_ready() -> None:
     walk = Walk(scaling(depth(1), downscale_delay=10), target=6)
     walk.on(5, seen(ongoing=6, ready=4, starting=2))
     walk.on(11, seen(ready=4, starting=2))
-    assert walk.scaler.target == 2
-    assert walk.look(seen(ready=0, starting=2)).outcome.rule is Rule.STARTING
+    assert walk.scaler.target == 3
+    assert walk.look(seen(ready=1, starting=2)).outcome.rule is Rule.STARTING
+
+
+def test_starting_replicas_are_not_taken_for_busy_ones() -> None:
+    walk = Walk(scaling(depth(9), downscale_delay=0), target=4)
+    walk.on(5, seen(ongoing=3, ready=2, starting=2))
+    # Two are busy and two start: the policy's one would take either.
+    assert walk.scaler.target == 4
+    walk.on(5, seen(ongoing=1, ready=4))
+    assert walk.scaler.target == 1
 
 
 def test_starting_replicas_count_as_coming() -> None:

@@ -39,7 +39,6 @@ def test_each_autoscaler_is_dialled_within_a_second_and_none_in_a_tight_loop(
         pauses = [pause_s(vain, addresses, luck) for vain in range(1, 60)]
         assert all(0.02 <= pause <= 1 for pause in pauses)
         assert all(
-            sum(pauses[start : start + addresses]) < 1
-            for start in range(len(pauses) - addresses)
+            sum(pauses[start : start + addresses]) < 1 for start in range(len(pauses) - addresses)
         )
     assert sum(pause_s(vain, addresses, 0.5) for vain in range(1, 101)) / 100 > 0.04

@@ -216,9 +216,13 @@ async def test_a_second_session_of_a_node_ends_the_first(mesh: ControlPlane) -> 
 
 async def test_a_session_begins_with_a_registration(mesh: ControlPlane) -> None:
     session = Session(mesh)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
+
+    async def begin() -> None:
         await session.send(ReportRequest(report=NodeReport()))
         await session.read()
+
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await begin()
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     session = Session(mesh)
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -22,7 +22,7 @@ MAX_WAITING = 20_000
 
 RETRY_S = 0.5
 MAX_GAPS = 2_000
-"""Sequence numbers looked at in vain before a listing gives up."""
+"""Sequence numbers looked at in vain before a page of a listing ends."""
 
 
 class Journal:
@@ -92,14 +92,12 @@ class Journal:
         Raises:
             nats.errors.Error: if NATS cannot be reached.
         """
-        if deployment:
-            found = await self._of(deployment)
-            older = [m for m in reversed(found) if before is None or (m.seq or 0) < before]
-        else:
-            older = await self._all(before, size + 1)
-        page = [_decision(message) for message in older[:size]]
+        if not deployment:
+            return await self._all(before, size)
+        found = await self._of(deployment)
+        older = [m for m in reversed(found) if before is None or (m.seq or 0) < before]
         more = len(older) > size
-        return page, (older[size - 1].seq if more else None)
+        return [_decision(m) for m in older[:size]], (older[size - 1].seq if more else None)
 
     @asynccontextmanager
     async def following(self, deployment: str) -> AsyncIterator[AsyncIterator[ScaleDecision]]:
@@ -132,19 +130,24 @@ class Journal:
             number = message.seq + 1
         return found
 
-    async def _all(self, before: int | None, size: int) -> list[RawStreamMsg]:
+    async def _all(self, before: int | None, size: int) -> tuple[list[ScaleDecision], int | None]:
+        """A page of all decisions; it may be short, or empty, and yet not be the last one.
+
+        A deployment whose decisions made room for its own leaves gaps, which are looked at in vain.
+        """
         info = await self._link.jetstream.stream_info(streams.DECISIONS)
         number = min(info.state.last_seq, (before or info.state.last_seq + 1) - 1)
-        found: list[RawStreamMsg] = []
+        found: list[ScaleDecision] = []
         gaps = 0
-        while number >= info.state.first_seq and len(found) < size and gaps < MAX_GAPS:
-            message = await self._read(number) if number else None
+        while number and number >= info.state.first_seq and len(found) < size and gaps < MAX_GAPS:
+            message = await self._read(number)
             if message is None:
                 gaps += 1
             else:
-                found.append(message)
+                found.append(_decision(message))
             number -= 1
-        return found
+        more = number and number >= info.state.first_seq
+        return found, (number + 1 if more else None)
 
     async def _read(self, number: int, subject: str | None = None) -> RawStreamMsg | None:
         """The message of a number, or the next one of a subject from that number on."""

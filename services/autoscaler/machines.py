@@ -46,6 +46,7 @@ class Machines:
         enabled = self._feed.releases if wanted is None else wanted
         self._consolidation = Consolidation(settings.consolidation_delay_s, enabled)
         self._idle = IdleNodes(settings.node_idle_delay_s, settings.keep_nodes)
+        self._settled_s = self._clock.monotonic_s() + settings.node_grace_s
 
     @property
     def evacuating(self) -> frozenset[str]:
@@ -72,6 +73,9 @@ class Machines:
             )
         releasable = self._idle.releasable(now_s, made, roster, view)
         self.demand = node_demand(specs, made.steps, releasable, self._clock.wall_s())
+        if now_s < self._settled_s:
+            # Nodes that are there may not have reported yet: no machine is bought for that.
+            return
         reporting = frozenset(
             node for node, there in view.attendance.items() if there.presence is Presence.ACTIVE
         )

@@ -32,7 +32,7 @@ def signals_of(
     load: DeploymentLoad | None,
     starts: Starts,
     assigned: int,
-    woken: bool = False,
+    woken: tuple[int, int] | None = None,
     custom: tuple[float | None, str] = (None, ""),
 ) -> Signals:
     """The signals of one deployment.
@@ -41,15 +41,16 @@ def signals_of(
         load: what metrics says of it; None if it says nothing.
         starts: where its replicas are in their start.
         assigned: how many replicas are assigned.
-        woken: whether a router said a moment ago that a request waits.
+        woken: queued and ongoing requests as they were a moment ago, when a router said that one
+            waits; None if none said so.
         custom: answer and error of the custom policy.
     """
     load = load or _NO_LOAD
     queued = load.queued_count if load.HasField("queued_count") else None
     ongoing = load.ongoing_count if load.HasField("ongoing_count") else None
-    if woken and not queued and not ongoing:
-        # The word of a router is newer than what metrics polled.
-        queued, ongoing = 1, 0
+    if woken is not None and not queued and not ongoing:
+        # Newer than what metrics polled.
+        queued, ongoing = woken
     return Signals(
         queued=queued,
         ongoing=ongoing,

@@ -16,7 +16,7 @@ from services.autoscaler.journal import Journal
 from services.autoscaler.observe import WAKE_HOLD_S, is_idle, signals_of
 from services.autoscaler.roster import Assigned, Roster
 from services.autoscaler.scaling.record import decision_of
-from services.autoscaler.scaling.rules import State
+from services.autoscaler.scaling.rules import Rule, State
 from services.autoscaler.scaling.scaler import Look, Scaler
 from services.autoscaler.startups import Starts, Startups
 from services.autoscaler.view import ReplicaView
@@ -26,6 +26,9 @@ from services.wire.kv_mirror import KvMirror
 log = structlog.get_logger()
 
 TARGET = "target."
+
+SAY_AGAIN_AFTER_S = 5.0
+"""Each other reason is a write to NATS: rules that alternate are not followed closer than this."""
 
 _NO_STARTS = Starts()
 
@@ -50,8 +53,9 @@ class Targets:
         self._custom = custom
         self._scalers: dict[str, Scaler] = {}
         self._declared: Mapping[str, Declaration] = {}
-        self._reasons: dict[str, str] = {}
-        self._woken_s: dict[str, float] = {}
+        # What was last said of each deployment: the reason, its rule, and when.
+        self._reasons: dict[str, tuple[str, Rule, float]] = {}
+        self._woken: dict[str, tuple[float, int, int]] = {}
         self._unkept: set[str] = set()
         self._epoch = 0
         self._first_look = True
@@ -61,20 +65,21 @@ class Targets:
         """Forgets what was remembered: others may have led in between."""
         self._epoch = epoch
         self._scalers.clear()
-        self._woken_s.clear()
+        self._woken.clear()
         self._unkept.clear()
         self._first_look = True
 
     def reason(self, deployment: str) -> str:
-        """Why the target is what it is, as of the last decision worth a record."""
-        return self._reasons.get(deployment, "")
+        """Why the target is what it is."""
+        said = self._reasons.get(deployment)
+        return said[0] if said else ""
 
     def declare(self, declared: Mapping[str, Declaration], roster: Roster) -> None:
         """Takes what is declared now."""
         for gone in self._scalers.keys() - declared.keys():
             del self._scalers[gone]
             self._reasons.pop(gone, None)
-            self._woken_s.pop(gone, None)
+            self._woken.pop(gone, None)
             self._unkept.discard(gone)
         for deployment, declaration in declared.items():
             scaler = self._scalers.get(deployment)
@@ -130,10 +135,11 @@ class Targets:
         if scaler is None:
             return None
         now_s = self._clock.monotonic_s()
-        self._woken_s[deployment] = now_s
+        queued = max(1, queued)
+        self._woken[deployment] = (now_s, queued, ongoing)
         if scaler.target:
             return scaler.target
-        load = DeploymentLoad(queued_count=max(1, queued), ongoing_count=ongoing)
+        load = DeploymentLoad(queued_count=queued, ongoing_count=ongoing)
         load.redelivered_count = 0
         return self._look_at(now_s, deployment, scaler, load, None, {})
 
@@ -190,26 +196,40 @@ class Targets:
         rules = scaler.rules
         if rules.custom:
             custom = self._custom.answer(deployment)
-        woken = self._is_woken(now_s, deployment)
+        woken = self._woken_load(now_s, deployment)
         signals = signals_of(load, starts, len(own or ()), woken, custom)
         look = scaler.look(now_s, signals)
         if rules.custom:
             self._custom.ask(deployment, rules.custom, look.signals)
         if look.noteworthy:
             self._note(now_s, deployment, scaler, look)
+        elif self._is_outdated(now_s, deployment, look):
+            self._say(now_s, deployment, look)
         target = look.outcome.state.target
         if look.before is None or look.before.target != target:
             self._unkept.add(deployment)
         return target
 
-    def _is_woken(self, now_s: float, deployment: str) -> bool:
-        woken_s = self._woken_s.get(deployment)
-        if woken_s is None:
-            return False
-        if now_s - woken_s <= WAKE_HOLD_S:
+    def _is_outdated(self, now_s: float, deployment: str, look: Look) -> bool:
+        """Whether what was said last is not what binds any more, and was said a while ago."""
+        said = self._reasons.get(deployment)
+        if said is None:
             return True
-        del self._woken_s[deployment]
-        return False
+        return said[1] is not look.outcome.rule and now_s - said[2] >= SAY_AGAIN_AFTER_S
+
+    def _say(self, now_s: float, deployment: str, look: Look) -> None:
+        self._reasons[deployment] = (look.outcome.reason, look.outcome.rule, now_s)
+
+    def _woken_load(self, now_s: float, deployment: str) -> tuple[int, int] | None:
+        """What waited and ran at the last wake, as long as metrics may not have seen it yet."""
+        woken = self._woken.get(deployment)
+        if woken is None:
+            return None
+        woken_s, queued, ongoing = woken
+        if now_s - woken_s <= WAKE_HOLD_S:
+            return queued, ongoing
+        del self._woken[deployment]
+        return None
 
     def _note(self, now_s: float, deployment: str, scaler: Scaler, look: Look) -> None:
         declaration = self._declared[deployment].deployment
@@ -228,7 +248,7 @@ class Targets:
             self._epoch,
         )
         self._journal.append(deployment, decision)
-        self._reasons[deployment] = outcome.reason
+        self._say(now_s, deployment, look)
         log.info(
             "scale.decided",
             deployment=deployment,

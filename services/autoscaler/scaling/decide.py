@@ -5,6 +5,7 @@ to no step at all, counts ticks instead of seconds, or takes what is not known f
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
 from services.autoscaler.scaling import explain, wishes
@@ -86,6 +87,9 @@ def _from_zero(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: 
 
 def _by_policy(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: float) -> Outcome:
     now = state.target
+    if signals.starting and not signals.ready and not signals.unstartable:
+        # Everybody waits until the first is ready: a delay would only make them wait longer.
+        rules = replace(rules, upscale_delay_s=0.0)
     # Yesterday's mean is no reason for a replica nobody waits for.
     idle = signals.held_load == 0 and wish.more > now and not rules.custom
     gained = _gain(rules, now, now if idle else wish.more, wish.fewer)

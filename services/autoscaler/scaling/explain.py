@@ -123,16 +123,17 @@ def by_policy(course: Course, rule: Rule) -> Explanation:
         steps.append(_gain_step(rules, now, wished, course.gained))
     steps.append(_bounds_step(rules, _nearer(course.gained, now), _nearer(course.bounded, now)))
     steps.append(Step("delay", course.target, _delay(course)))
-    if course.kept_fewer > course.bounded[1] and course.target > course.bounded[1]:
-        hold = _starting if course.signals.starting else _busy
-        steps.append(Step("hold", course.target, hold(course.signals)))
+    if course.target == course.kept_fewer > course.bounded[1]:
+        starting = course.signals.starting > 0
+        why = _starting(course.signals) if starting else _busy(course)
+        steps.append(Step("hold", course.target, why))
     return Explanation(tuple(steps), _reason(course, rule, steps), _flip(course, rule))
 
 
 def _delay(course: Course) -> str:
     rules, now, target = course.rules, course.kept.target, course.target
     if rules.bounded(now) != now:
-        return "bounds that changed hold at once"
+        return "the bounds hold at once"
     if target == now:
         return _waiting(course)
     bound, delay_s = ("at least", rules.upscale_delay_s)
@@ -280,10 +281,10 @@ def _starting(signals: Signals) -> str:
     return f"{what} starting had no chance yet"
 
 
-def _busy(signals: Signals) -> str:
-    one = signals.ongoing == 1
-    what = "1 ongoing request fills" if one else f"{signals.ongoing} ongoing requests fill"
-    return f"{what} the replicas there are, and a busy one is not taken"
+def _busy(course: Course) -> str:
+    ongoing, count = course.signals.ongoing, course.kept_fewer
+    requests = "1 ongoing request needs" if ongoing == 1 else f"{ongoing} ongoing requests need"
+    return f"{requests} {_replicas(count)}, and a busy one is not taken"
 
 
 def _requests(signals: Signals) -> str:

@@ -52,6 +52,7 @@ class Scaler:
         "_service_time_s",
         "_since_start",
         "_state",
+        "_tells_s",
         "_window",
     )
 
@@ -71,9 +72,11 @@ class Scaler:
         self._window = LoadWindow(rules.look_back_s)
         self._service_time_s: float | None = None
         self._noted: dict[Rule, float] = {}
-        self._refusing: Rule | None = None
+        # The refusal that was told last and still stands.
+        self._refusing: tuple[Rule, str] | None = None
         # When it was first looked at in vain; minus infinity once anything has been known.
         self._first_s: float | None = None
+        self._tells_s = math.inf
         self._advised: tuple[int, float] | None = None
         self._idle: Look | None = None
 
@@ -86,6 +89,11 @@ class Scaler:
     def settled(self) -> bool:
         """Whether another look at a deployment without load would come out as the last one did."""
         return self._idle is not None
+
+    @property
+    def tells_s(self) -> float:
+        """When the refusal that stands is told, if it still does; infinite if there is no such."""
+        return self._tells_s
 
     @property
     def target(self) -> int | None:
@@ -115,7 +123,8 @@ class Scaler:
         signals = self._completed(now_s, signals)
         outcome = decide(signals, self._rules, before, now_s)
         self._state = outcome.state
-        look = Look(signals, before, outcome, self._noteworthy(now_s, outcome))
+        noteworthy = self._noteworthy(now_s, outcome, signals.custom_error)
+        look = Look(signals, before, outcome, noteworthy)
         settled = not look.noteworthy and not self._rules.custom and _settled(outcome, signals)
         self._idle = look if settled else None
         return look
@@ -140,7 +149,7 @@ class Scaler:
         else:
             # A gap: what came before it says nothing of what comes after.
             self._window.clear()
-            self._since_start = True
+            self._since_start = self._since_start or self._first_s == -math.inf
             return replace(signals, service_time_s=self._service_time_s)
         if not self._rules.look_back_s:
             if signals.service_time_s is not None or self._service_time_s is None:
@@ -159,7 +168,8 @@ class Scaler:
             service_time_s=self._service_time_s,
         )
 
-    def _noteworthy(self, now_s: float, outcome: Outcome) -> bool:
+    def _noteworthy(self, now_s: float, outcome: Outcome, why: str) -> bool:
+        self._tells_s = math.inf
         if outcome.applied and outcome.target != outcome.before:
             # Whatever refuses next does so for a new reason.
             self._noted.clear()
@@ -177,13 +187,15 @@ class Scaler:
             return False
         if outcome.rule is Rule.UNKNOWN_SIGNALS and self._is_new(now_s):
             return False
-        if outcome.rule is self._refusing:
+        if (outcome.rule, why) == self._refusing:
             # A refusal that merely goes on is told once.
             return False
-        self._refusing = outcome.rule
         noted_s = self._noted.get(outcome.rule)
         if noted_s is not None and now_s - noted_s < REPEAT_AFTER_S:
+            # Not now; if it still stands when the time is over, it is told then.
+            self._tells_s = noted_s + REPEAT_AFTER_S
             return False
+        self._refusing = (outcome.rule, why)
         self._noted[outcome.rule] = now_s
         return True
 

@@ -5,9 +5,11 @@ millions of them.
 """
 
 from array import array
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
 from enum import IntEnum
+from operator import itemgetter
 from typing import Any
 
 from forebay.v1.deployment_pb2 import Deployment
@@ -30,6 +32,9 @@ class Fate(IntEnum):
     LEFT = 3
     POISON = 4
     DELETED = 5
+
+
+ENDED = frozenset(fate for fate in Fate if fate >= Fate.SERVED)
 
 
 class SimReplica:
@@ -89,8 +94,11 @@ class Deployed:
     Attributes:
         declared: as the API keeps it.
         services: service times of the requests to come.
-        patience_s: how long a request waits before its client leaves.
+        patience_s: how long a request that comes now waits before its client leaves.
+        least_patience_s: the shortest that was ever declared.
         max_held: how many may wait or run; further ones are refused.
+        ceiling: how many there may be: `max_held`, or what was there when that was lowered.
+        sent: requests that came, refused ones included.
         queue: numbers of requests that wait; some of them have left.
         redeliver: those that wait again, before all others.
         free: a replica for each of its free slots, the one that has been free for longest first.
@@ -110,6 +118,7 @@ class Deployed:
         starts, ups, downs, cold_starts: replicas started, times that the target rose and fell, and
             times that it rose from zero.
         levels: assigned and ready since each instant.
+        patiences: `patience_s` of the requests from each number on.
         changed_s: when it was last declared.
         deleted: whether it is not declared any more.
     """
@@ -117,6 +126,7 @@ class Deployed:
     __slots__ = (
         "arrived",
         "assigned",
+        "ceiling",
         "changed_s",
         "cold_starts",
         "consumer_missing",
@@ -127,12 +137,14 @@ class Deployed:
         "ended_poison",
         "fates",
         "free",
+        "least_patience_s",
         "left",
         "levels",
         "max_held",
         "name",
         "ongoing",
         "patience_s",
+        "patiences",
         "poison",
         "queue",
         "queued",
@@ -140,6 +152,7 @@ class Deployed:
         "redeliver",
         "redelivered",
         "refused",
+        "sent",
         "served",
         "served_s",
         "service_s",
@@ -170,7 +183,7 @@ class Deployed:
         self.waits_s = array("d")
         self.deliveries: dict[int, int] = {}
         self.poison: set[int] = set()
-        self.served = self.left = self.ended_poison = self.refused = 0
+        self.sent = self.served = self.left = self.ended_poison = self.refused = 0
         self.served_s = 0.0
         self.assigned = self.ready = self.starts = 0
         self.ups = self.downs = self.cold_starts = 0
@@ -179,6 +192,8 @@ class Deployed:
         self.users: Any = None
         self.wakes = True
         self.deleted = False
+        self.patiences: list[tuple[int, float]] = []
+        self.ceiling = 0
         self.declare(declared, 0.0)
 
     def declare(self, declared: Deployment, now_s: float) -> None:
@@ -189,7 +204,16 @@ class Deployed:
         given = declared.HasField("request_timeout")
         timeout_s = declared.request_timeout.ToNanoseconds() / 1e9 if given else 0.0
         self.patience_s = timeout_s or DEFAULT_PATIENCE_S
+        self.patiences.append((len(self.fates), self.patience_s))
+        self.least_patience_s = min(patience_s for _, patience_s in self.patiences)
+        # A lower bound lets nothing in; what is there may stay.
+        self.ceiling = max(self.max_held, self.held)
         self.changed_s = now_s
+
+    def deadline_s(self, i: int) -> float:
+        """The instant at which the client of a request gives up: by what held when it came."""
+        latest = bisect_right(self.patiences, i, key=itemgetter(0)) - 1
+        return self.arrived[i] + self.patiences[latest][1]
 
     def note_level(self, now_s: float) -> None:
         """Keeps how many replicas there are from now on."""

@@ -2,8 +2,8 @@
 
 What it models: a queue for each deployment, first in first out; a free slot takes the next request,
 the slot that has been free for longest first; a replica that is removed finishes what it has; what
-was lost with a node is delivered again after the ack wait, before all that waits, and at most
-MAX_DELIVERIES times.
+was lost with a node is delivered again after the ack wait, before all that waits, at most
+MAX_DELIVERIES times, and never after its deadline.
 """
 
 import random
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from services.autoscaler.capacity import Node
 from services.autoscaler.roster import Assigned
+from services.autoscaler.simulation import requests
 from services.autoscaler.simulation.agenda import Agenda
 from services.autoscaler.simulation.deployed import Deployed, Fate, SimReplica
 from services.autoscaler.simulation.ownership import InvariantError, check_owners
@@ -56,6 +57,7 @@ class Mesh:
         touched: deployments of which something changed since the autoscaler looked.
         moved: whether nodes or replicas changed since then.
         on_wake: called when a request waits for the first replica of a deployment.
+        on_lost: called when a node goes away.
         note: told what happens; None: nobody listens.
         absent_count: nodes that are away.
         unlimited: nodes have room for any number of replicas.
@@ -71,6 +73,7 @@ class Mesh:
         self.touched: set[Deployed] = set()
         self.moved = True
         self.on_wake: Callable[[Deployed], None] = lambda _: None
+        self.on_lost: Callable[[SimNode], None] = lambda _: None
         self.note: Note | None = None
         self.unlimited = False
         self.absent_count = 0
@@ -80,6 +83,7 @@ class Mesh:
     def arrive(self, d: Deployed) -> None:
         """One request comes in now."""
         agenda = self.agenda
+        d.sent += 1
         if d.queued + d.ongoing >= d.max_held or d.deleted:
             d.refused += 1
             self._ended(d, "refused", refused=True)
@@ -105,7 +109,10 @@ class Mesh:
         now_s = agenda.now_s
         d.fates[i] = 1
         d.ongoing += 1
-        d.waits_s.append(now_s - d.arrived[i])
+        waited_s = now_s - d.arrived[i]
+        d.waits_s.append(waited_s)
+        if waited_s > d.least_patience_s:
+            requests.check_begun(d, i, now_s)
         replica.ongoing.add(i)
         agenda.number += 1
         heappush(
@@ -115,6 +122,7 @@ class Mesh:
 
     def _deliver_again(self, d: Deployed, replica: SimReplica) -> None:
         i = d.redeliver.popleft()
+        requests.check_begun(d, i, self.agenda.now_s)
         d.deliveries[i] = d.deliveries.get(i, 1) + 1
         replica.ongoing.add(i)
         self.agenda.after(d.service_s[i], self._done, d, replica, i, replica.life)
@@ -127,12 +135,14 @@ class Mesh:
         if d.poison and i in d.poison:
             self.crash(replica)
             return
+        if i not in replica.ongoing or replica.state is State.STARTING:
+            requests.check_answer(d, replica, i, self.agenda.now_s)
         replica.ongoing.remove(i)
         d.served += 1
         d.served_s += d.service_s[i]
         # What `_settle` does: the call would be a tenth of all the time of a run.
         if d.fates[i] != 1:
-            self._settle(d, i, 2)
+            self._settle(d, i, Fate.SERVED)
         d.fates[i] = 2
         d.ongoing -= 1
         self.touched.add(d)
@@ -161,12 +171,8 @@ class Mesh:
         d.queued -= 1
         return i
 
-    def _settle(self, d: Deployed, i: int, fate: int) -> None:
-        if d.fates[i] != 1:
-            raise InvariantError(
-                f"I1: request {i} of {d.name} ended as {Fate(fate).name} at "
-                f"{self.agenda.now_s:g} s and was {Fate(d.fates[i]).name} before"
-            )
+    def _settle(self, d: Deployed, i: int, fate: Fate) -> None:
+        requests.check_end(d, i, fate, self.agenda.now_s)
         d.fates[i] = fate
         d.ongoing -= 1
         if d.redelivered:
@@ -178,9 +184,14 @@ class Mesh:
         if d.fates[i] == 0:
             d.fates[i] = Fate.LEFT
             d.queued -= 1
-            d.left += 1
-            self.touched.add(d)
-            self._ended(d, "leaves", refused=False)
+        elif i in d.redeliver:
+            d.redeliver.remove(i)
+            self._settle(d, i, Fate.LEFT)
+        else:
+            return
+        d.left += 1
+        self.touched.add(d)
+        self._ended(d, "leaves", refused=False)
 
     def _ended(self, d: Deployed, kind: str, refused: bool) -> None:
         if kind and self.note is not None:
@@ -205,6 +216,11 @@ class Mesh:
         d.redelivered.add(i)
         d.redeliver.append(i)
         self.touched.add(d)
+        deadline_s = d.deadline_s(i)
+        if self.agenda.now_s > deadline_s:
+            self._leave(d, i)
+            return
+        self.agenda.at(deadline_s, self._leave, d, i)
         self._serve(d)
 
     def _serve(self, d: Deployed) -> None:
@@ -317,11 +333,7 @@ class Mesh:
             d.free = type(d.free)(r for r in d.free if r is not replica)
 
     def _stop(self, replica: SimReplica) -> None:
-        if replica.ongoing:
-            raise InvariantError(
-                f"{replica.replica_id} was stopped at {self.agenda.now_s:g} s while it worked on "
-                f"{len(replica.ongoing)} requests"
-            )
+        requests.check_idle(replica, self.agenda.now_s)
         replica.start += 1
         name = replica.deployment.name
         replica.deployment.assigned -= 1
@@ -356,6 +368,7 @@ class Mesh:
             self._close(replica)
             self._lose(replica, ACK_WAIT_S)
         self._node_changed(node, "node dies" if dies else "node is cut off")
+        self.on_lost(node)
 
     def return_node(self, node_id: str) -> None:
         """A node is back: with its replicas as they were, or with none if it had died."""

@@ -226,6 +226,7 @@ class SimAutoscaler:
             watched.look_s = soon_s
             return
         overdue_s = self._overdue_s(watched) if look.signals.starting else NEVER
+        overdue_s = min(overdue_s, watched.scaler.tells_s)
         watched.look_s = next_look_s(
             look.outcome, watched.rules, watched.seen_since_s, now_s, self._pulse.tick_s
         )

@@ -15,7 +15,7 @@ def test_what_runs_keeps_its_replicas_however_few_would_do(policy: Policy) -> No
     walk.on(100, seen(ongoing=3, service_time_s=10.0))
     look = walk.look(seen(ongoing=3, service_time_s=10.0))
     assert (look.outcome.target, look.outcome.rule) == (3, Rule.BUSY)
-    assert "3 ongoing requests fill the replicas there are" in look.outcome.reason
+    assert "3 ongoing requests need 3 replicas" in look.outcome.reason
     walk.on(100, seen())
     assert walk.scaler.target == 1
 

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from services.autoscaler.scaling.rules import Rule
+from services.autoscaler.scaling.signals import Signals
 from tests.unit.scaling.walk import (
     Walk,
     custom,
@@ -204,3 +205,46 @@ def test_a_journal_of_a_wavering_load_stays_small() -> None:
         walk.on(1, seen(queued=1))
     assert walk.changes == 0
     assert len(walk.noted) <= 2 * 1200 / 60
+
+
+def test_a_second_outage_soon_after_the_first_is_told_when_it_lasts() -> None:
+    walk = Walk(scaling(depth(1)), target=2)
+    walk.on(20, seen(ongoing=2))
+    walk.on(3, Signals())
+    walk.on(17, seen(ongoing=2))
+    walk.on(300, Signals())
+    told = [d.now_s for d in walk.noted if d.rule == Rule.UNKNOWN_SIGNALS]
+    # At once the first time; the second time as soon as the first is a minute ago.
+    assert len(told) == 2
+    assert 59 <= told[1] - told[0] <= 61
+
+
+def test_another_error_of_a_custom_policy_is_told_too() -> None:
+    walk = Walk(scaling(custom()), target=2)
+    walk.on(100, seen(ongoing=2, custom_error="took longer than 1 s"))
+    walk.on(100, seen(ongoing=2, custom_error="raised ValueError: no"))
+    assert len([d for d in walk.noted if d.rule == Rule.CUSTOM_FAILED]) == 2
+
+
+def test_a_new_deployment_has_a_full_window_of_nothing() -> None:
+    walk = Walk(scaling(ongoing(2), initial_replicas=1))
+    walk.on(2, Signals())
+    walk.on(20, seen(ongoing=2, ready=1))
+    assert Rule.FILLING_WINDOW not in {d.rule for d in walk.noted}
+
+
+def test_nobody_waits_for_a_delay_while_the_first_replica_starts() -> None:
+    walk = Walk(scaling(size(1), max_replicas=4, upscale_delay=30), target=0)
+    walk.look(seen(queued=1))
+    assert walk.on(1, seen(queued=10, starting=1)) == 4
+    # With one that answers, the delay counts.
+    walk = Walk(scaling(size(1), max_replicas=4, upscale_delay=30), target=1)
+    walk.on(40, seen(ongoing=1, ready=1))
+    assert walk.on(20, seen(queued=9, ongoing=1, ready=1)) == 1
+    assert walk.on(20, seen(queued=9, ongoing=1, ready=1)) == 4
+
+
+def test_a_replica_that_does_not_start_is_not_multiplied_by_waiting_requests() -> None:
+    walk = Walk(scaling(size(1), max_replicas=4, upscale_delay=30), target=1)
+    walk.on(40, seen(ongoing=1, ready=1))
+    assert walk.on(20, seen(queued=9, unstartable=1)) == 1

@@ -65,6 +65,10 @@ async def demand(where: Where, output: Output) -> None:
         [(node_id(name),) for name in found.releasable_nodes],
         empty="no node may go",
     )
+    for name in found.evacuating_nodes:
+        say(f"{node_id(name)} is lightly used: its replicas move to fuller nodes")
+    if found.provider_note:
+        say(f"node provider: {found.provider_note}")
 
 
 def _node_row(node: Node) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Options of `forebay up`: what the mesh consists of and where it listens."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -31,6 +32,16 @@ MaxNodesOption = Annotated[
 ]
 AutoscalersOption = Annotated[
     int, typer.Option(min=1, max=2, help="Autoscalers to start, of which one leads.")
+]
+PoliciesDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        exists=True,
+        file_okay=False,
+        resolve_path=True,
+        help="Where the functions of custom policies are imported from.",
+    ),
 ]
 RouterAddressOption = Annotated[
     str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0: any.")

@@ -122,7 +122,7 @@ class GetNodeDemandResponse(_message.Message):
     def __init__(self, node_demand: _Optional[_Union[NodeDemand, _Mapping]] = ...) -> None: ...
 
 class NodeDemand(_message.Message):
-    __slots__ = ("sample_time", "unplaced", "releasable_nodes")
+    __slots__ = ("sample_time", "unplaced", "releasable_nodes", "evacuating_nodes", "provider_note")
     class Shape(_message.Message):
         __slots__ = ("resources", "replica_count", "deployments")
         RESOURCES_FIELD_NUMBER: _ClassVar[int]
@@ -135,10 +135,14 @@ class NodeDemand(_message.Message):
     SAMPLE_TIME_FIELD_NUMBER: _ClassVar[int]
     UNPLACED_FIELD_NUMBER: _ClassVar[int]
     RELEASABLE_NODES_FIELD_NUMBER: _ClassVar[int]
+    EVACUATING_NODES_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_NOTE_FIELD_NUMBER: _ClassVar[int]
     sample_time: _timestamp_pb2.Timestamp
     unplaced: _containers.RepeatedCompositeFieldContainer[NodeDemand.Shape]
     releasable_nodes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., unplaced: _Optional[_Iterable[_Union[NodeDemand.Shape, _Mapping]]] = ..., releasable_nodes: _Optional[_Iterable[str]] = ...) -> None: ...
+    evacuating_nodes: _containers.RepeatedScalarFieldContainer[str]
+    provider_note: str
+    def __init__(self, sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., unplaced: _Optional[_Iterable[_Union[NodeDemand.Shape, _Mapping]]] = ..., releasable_nodes: _Optional[_Iterable[str]] = ..., evacuating_nodes: _Optional[_Iterable[str]] = ..., provider_note: _Optional[str] = ...) -> None: ...
 
 class Leadership(_message.Message):
     __slots__ = ("holder", "address", "epoch", "renewal")

@@ -14,6 +14,7 @@ from services.autoscaler.roster import Roster
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.view import Presence, View
 from services.runtime.clock import Clock
+from services.wire.names import node_name
 
 log = structlog.get_logger()
 
@@ -73,6 +74,8 @@ class Machines:
             )
         releasable = self._idle.releasable(now_s, made, roster, view)
         self.demand = node_demand(specs, made.steps, releasable, self._clock.wall_s())
+        self.demand.evacuating_nodes.extend(map(node_name, sorted(self.evacuating)))
+        self.demand.provider_note = self._feed.note
         if now_s < self._settled_s:
             # Nodes that are there may not have reported yet: no machine is bought for that.
             return

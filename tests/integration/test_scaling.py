@@ -119,7 +119,6 @@ async def test_ten_requests_at_once_start_four_replicas_and_all_go_when_idle(
         max_replicas=4,
         downscale_delay_s=4,
         downscale_to_zero_delay_s=4,
-        **AT_ONCE,
     )
     ten = Watched(mesh, "ten")
     most = 0

@@ -28,7 +28,10 @@ CHECK_LIMIT_S = 5.0
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
 
-NO_DIRECTORY = "the autoscaler has no policies_dir, where custom policies are imported from"
+NO_DIRECTORY = (
+    "the autoscaler has no policies_dir, where custom policies are imported from: set it, or start "
+    "the mesh with `forebay up --policies-dir DIR`"
+)
 
 BUSY = Signals(
     queued=40,

@@ -166,6 +166,15 @@ def _print_all(found: Sequence[Deployment], loads: dict[str, DeploymentLoad]) ->
     print_table(("NAME", *counts, "SCALING", "STATE"), rows, empty=_NOTHING)
 
 
+_REPLICA_COLUMNS = ("REPLICA", "NODE", "STATE", "GENERATION", "ONGOING", "STARTED IN", "MESSAGE")
+
+
+def _started_in(replica: ReplicaStatus) -> str:
+    if not replica.HasField("startup_time"):
+        return ""
+    return f"{replica.startup_time.ToMilliseconds() / 1000:.1f} s"
+
+
 def _print_one(
     deployment: Deployment,
     load: DeploymentLoad | None,
@@ -178,7 +187,7 @@ def _print_one(
         return
     print_table(("", deployment_id(deployment.name)), _facts(deployment, load))
     print_table(
-        ("\nREPLICA", "\nNODE", "\nSTATE", "\nGENERATION", "\nONGOING", "\nMESSAGE"),
+        tuple(f"\n{column}" for column in _REPLICA_COLUMNS),
         [
             (
                 replica.replica_id,
@@ -186,6 +195,7 @@ def _print_one(
                 enum_word("State", ReplicaStatus.State.Name(replica.state)),
                 str(replica.generation),
                 f"{replica.ongoing_count}/{replica.max_ongoing_requests}",
+                _started_in(replica),
                 replica.message,
             )
             for node, replica in replicas

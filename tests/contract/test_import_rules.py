@@ -30,6 +30,8 @@ PURE = (
     "services/autoscaler/simulation/observation.py",
     "services/autoscaler/simulation/ownership.py",
     "services/autoscaler/simulation/pulse.py",
+    "services/autoscaler/simulation/recovery.py",
+    "services/autoscaler/simulation/requests.py",
     "services/autoscaler/simulation/service_times.py",
     "services/autoscaler/simulation/tally.py",
     "services/autoscaler/simulation/traces.py",

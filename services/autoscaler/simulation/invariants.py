@@ -6,6 +6,7 @@ from services.autoscaler.scaling.scaler import Look
 from services.autoscaler.simulation.deployed import Deployed, Fate
 from services.autoscaler.simulation.mesh import Mesh
 from services.autoscaler.simulation.ownership import InvariantError, check_owners
+from services.autoscaler.simulation.pulse import TOLERANCE_S
 from services.autoscaler.simulation.watched import Watched
 from services.autoscaler.startups import Startups
 from services.autoscaler.view import State
@@ -73,6 +74,19 @@ def check_decision(decision: ScaleDecision) -> None:
         raise InvariantError(f"replay: {decision.name} comes out otherwise: {decision.reason}")
 
 
+def check_bound(d: Deployed, now_s: float) -> None:
+    """Checks I5: no more requests wait or run than may; after a bound fell, no more come in.
+
+    Raises:
+        InvariantError: if there are more.
+    """
+    if d.held > d.ceiling:
+        raise InvariantError(
+            f"I5: {d.held} requests to {d.name} wait or run at {now_s:g} s, of {d.ceiling} that may"
+        )
+    d.ceiling = max(d.max_held, d.held)
+
+
 def check_mesh(mesh: Mesh) -> None:
     """Checks what must hold at any instant.
 
@@ -81,13 +95,20 @@ def check_mesh(mesh: Mesh) -> None:
     """
     for deployed in mesh.deployed.values():
         _check_requests(mesh, deployed)
+        _check_deadlines(deployed, mesh.agenda.now_s)
+        check_bound(deployed, mesh.agenda.now_s)
     if not mesh.unlimited:
         for node in mesh.nodes.values():
             check_owners(node, mesh.agenda.now_s)
 
 
 def _check_requests(mesh: Mesh, d: Deployed) -> None:
-    """I1: every request that was accepted is in one place, or ended in one way."""
+    """I1, I5: every request is in one place, or ended in one way, or was refused and counted."""
+    if d.sent != len(d.fates) + d.refused:
+        raise InvariantError(
+            f"I5: {d.sent} requests to {d.name} came, {len(d.fates)} were accepted and "
+            f"{d.refused} counted as refused"
+        )
     counts = [d.fates.count(fate) for fate in Fate]
     told = [d.queued, d.ongoing, d.served, d.left, d.ended_poison]
     if counts[: Fate.DELETED] != told:
@@ -107,4 +128,20 @@ def _check_requests(mesh: Mesh, d: Deployed) -> None:
             raise InvariantError(
                 f"{replica.replica_id} works on {len(replica.ongoing)} requests and has "
                 f"{replica.slots} slots"
+            )
+
+
+def _check_deadlines(d: Deployed, now_s: float) -> None:
+    """I4: whoever waits, for the first time or again, waits no longer than until its deadline."""
+    waiting = list(d.redeliver)
+    i = d.fates.find(Fate.QUEUED)
+    while i >= 0:
+        waiting.append(i)
+        i = d.fates.find(Fate.QUEUED, i + 1)
+    for i in waiting:
+        deadline_s = d.deadline_s(i)
+        if deadline_s < now_s - TOLERANCE_S:
+            raise InvariantError(
+                f"I4: request {i} of {d.name} waits at {now_s:g} s, its deadline was at "
+                f"{deadline_s:g} s"
             )

@@ -16,7 +16,7 @@ from services.autoscaler.roster import Assigned
 from services.autoscaler.simulation import requests
 from services.autoscaler.simulation.agenda import Agenda
 from services.autoscaler.simulation.deployed import Deployed, Fate, SimReplica
-from services.autoscaler.simulation.ownership import InvariantError, check_owners
+from services.autoscaler.simulation.ownership import check_empty, check_owners
 from services.autoscaler.simulation.sim_node import SimNode
 from services.autoscaler.view import State
 
@@ -387,11 +387,7 @@ class Mesh:
     def release_node(self, node_id: str) -> None:
         """A node is taken away by its provider; it runs nothing."""
         node = self.nodes.pop(node_id)
-        if node.replicas:
-            raise InvariantError(
-                f"node {node_id} was released at {self.agenda.now_s:g} s with "
-                f"{', '.join(sorted(node.replicas))} on it"
-            )
+        check_empty(node, self.agenda.now_s)
         self._node_changed(node, "node goes")
 
     def _node_changed(self, node: SimNode, kind: str) -> None:

@@ -30,3 +30,16 @@ def check_owners(node: SimNode, now_s: float) -> None:
                 f"I7: {used:g} of {has} {what} of node {node.name} are held at {now_s:g} s by "
                 f"{', '.join(sorted(node.replicas))}"
             )
+
+
+def check_empty(node: SimNode, now_s: float) -> None:
+    """Checks I1: a node that is released runs nothing.
+
+    Raises:
+        InvariantError: if it does.
+    """
+    if node.replicas:
+        raise InvariantError(
+            f"I1: node {node.name} was released at {now_s:g} s with "
+            f"{', '.join(sorted(node.replicas))} on it"
+        )

@@ -13,7 +13,9 @@ from services.autoscaler.simulation.deployed import Deployed, Fate
 from services.autoscaler.simulation.machines import Machines
 from services.autoscaler.simulation.mesh import Mesh
 from services.autoscaler.simulation.pulse import TOLERANCE_S, Pulse
+from services.autoscaler.simulation.recovery import Recovery
 from services.autoscaler.simulation.sim_autoscaler import CustomFunction, SimAutoscaler
+from services.autoscaler.simulation.sim_node import SimNode
 from services.autoscaler.simulation.store import Store
 from services.wire.names import deployment_id
 
@@ -48,6 +50,8 @@ class World:
         """Nothing is there, and nothing has happened."""
         self.mesh = Mesh(seed)
         self.mesh.on_wake = self._on_wake
+        self.mesh.on_lost = self._on_lost
+        self._recovery = Recovery()
         self.autoscalers: list[SimAutoscaler] = []
         self.journal: list[tuple[str, ScaleDecision]] = []
         self.decisions = 0
@@ -138,11 +142,13 @@ class World:
         """The autoscaler ends and starts again at once."""
         self.autoscalers.clear()
         self.lead(known_before=True)
+        self._lost("the restart of the autoscaler")
 
     def fail_over(self) -> None:
         """The autoscaler dies; another one takes over."""
         self.autoscalers.clear()
         self.mesh.agenda.after(TAKE_OVER_S, self._take_over)
+        self._lost("the death of the autoscaler")
 
     def _take_over(self) -> None:
         if self.mesh.note is not None:
@@ -156,6 +162,25 @@ class World:
             autoscaler.metrics_away = away
         self.mesh.touched.update(self.mesh.deployed.values())
         self.mesh.moved = True
+        if not away and self._recovery.due_s is not None:
+            # Nothing could heal meanwhile.
+            self._lost("the absence of metrics")
+
+    def _on_lost(self, node: SimNode) -> None:
+        self._lost(f"the loss of node {node.name}", self._pulse.node_grace_s)
+
+    def _lost(self, what: str, grace_s: float = 0.0) -> None:
+        due_s = self._recovery.begin(self.now_s, what, grace_s)
+        self.mesh.agenda.at(due_s, self._check_recovery)
+
+    def _check_recovery(self) -> None:
+        if self._metrics_away:
+            return
+        if not self.autoscalers:
+            self._recovery.fail_if_due(self.now_s, "nobody leads")
+            return
+        evacuating = self._machines.evacuating if self._machines is not None else ()
+        self._recovery.look(self.now_s, self.mesh, self._store, evacuating)
 
     def run(self, until_s: float) -> None:
         """Lets time pass, up to and including an instant.
@@ -205,6 +230,8 @@ class World:
         touched, moved = mesh.touched.copy(), mesh.moved
         mesh.touched.clear()
         mesh.moved = False
+        for deployed in touched:
+            invariants.check_bound(deployed, now_s)
         next_s = NEVER
         # Two that lead at once both look before either writes: the worst case.
         for autoscaler in self.autoscalers:
@@ -212,6 +239,8 @@ class World:
         for autoscaler in self.autoscalers:
             autoscaler.write()
             next_s = min(next_s, autoscaler.next_tick_s(now_s))
+        if self._recovery.due_s is not None and self.autoscalers:
+            self._check_recovery()
         self._tick_s = NEVER if next_s == NEVER else self._tick_at(next_s)
 
     def _tick_at(self, at_s: float) -> float:

@@ -132,7 +132,7 @@ class Loop:
         for node, change in made.changes.items():
             await self._write_node(node, change, protos)
         await self._write_statuses(declared, made, view)
-        self._targets.startups.forget(self._roster.by_id, declared)
+        self._targets.startups.forget(self._roster.by_id, declared, view.attendance.keys())
 
     def _begin_term(self) -> None:
         epoch = self._leadership.epoch

@@ -4,7 +4,7 @@ A replica has its chance while its Triton starts for the first time and takes no
 be expected. One that failed, was started again or is overdue has had it: it holds nothing back.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 from services.autoscaler.view import ReplicaView, State
@@ -47,6 +47,9 @@ class Startups:
         """Knows nothing yet."""
         self._learned_s: dict[str, dict[str, float]] = {}
         self._learned_count = 0
+        # Of deployments whose nodes are all gone: what their nodes said together.
+        self._kept_s: dict[str, float] = {}
+        self._nodes: Set[str] = frozenset()
         self._assigned_s: dict[str, float] = {}
         self._ready: set[str] = set()
 
@@ -59,6 +62,7 @@ class Startups:
                 return
             self._learned_count += 1
             nodes[node] = startup_s
+            self._kept_s.pop(deployment, None)
         else:
             nodes[node] = known_s + LEARNING_RATIO * (startup_s - known_s)
 
@@ -71,7 +75,7 @@ class Startups:
         """
         nodes = self._learned_s.get(deployment)
         if not nodes:
-            return None
+            return self._kept_s.get(deployment)
         if node in nodes:
             return nodes[node]
         return sum(nodes.values()) / len(nodes)
@@ -119,13 +123,45 @@ class Startups:
             return False
         return self._has_its_chance(now_s, deployment, replica_id, replica)
 
-    def forget(self, assigned: Mapping[str, object], deployments: Mapping[str, object]) -> None:
-        """Forgets all but what is assigned and declared."""
+    def forget(
+        self,
+        assigned: Mapping[str, object],
+        deployments: Mapping[str, object],
+        nodes: Set[str] | None = None,
+    ) -> None:
+        """Forgets all but what is assigned, declared and there.
+
+        A deployment of which no node is left keeps the mean of what it learned.
+
+        Args:
+            assigned: replicas by id.
+            deployments: by id.
+            nodes: ids of those that are known; None: not known, none is forgotten.
+        """
         for replica_id in self._assigned_s.keys() - assigned.keys():
             del self._assigned_s[replica_id]
         self._ready &= assigned.keys()
         for deployment in self._learned_s.keys() - deployments.keys():
             self._learned_count -= len(self._learned_s.pop(deployment))
+        for deployment in self._kept_s.keys() - deployments.keys():
+            del self._kept_s[deployment]
+        # Only where nodes came or went: called at every look.
+        if nodes is not None and self._nodes != nodes:
+            self._nodes = frozenset(nodes)
+            self._forget_nodes(self._nodes)
+
+    def _forget_nodes(self, nodes: frozenset[str]) -> None:
+        for deployment, learned_s in list(self._learned_s.items()):
+            gone = learned_s.keys() - nodes
+            if not gone:
+                continue
+            mean_s = sum(learned_s.values()) / len(learned_s)
+            self._learned_count -= len(gone)
+            for node in gone:
+                del learned_s[node]
+            if not learned_s:
+                del self._learned_s[deployment]
+                self._kept_s[deployment] = mean_s
 
     def _has_its_chance(
         self, now_s: float, deployment: str, replica_id: str, replica: ReplicaView | None

@@ -16,7 +16,7 @@ from forebay.deployment_file import DeploymentFileError, DeploymentSpec
 from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.scaling_pb2 import Policy
 from services.autoscaler.simulation.ownership import InvariantError
-from services.autoscaler.simulation.replaying import Setting, nodes_alike, replay
+from services.autoscaler.simulation.replaying import Setting, no_place, nodes_alike, replay
 from services.autoscaler.simulation.service_times import ServiceTimes, log_normal
 from services.autoscaler.simulation.startup import StartupModel
 from services.autoscaler.simulation.traces import (
@@ -83,9 +83,14 @@ def run(options: Options, output: Output) -> None:
                     "this with the files that were used.",
                     FAILED,
                 ) from None
-            results[name] = report.result_of(tally, duration_s, options.latency_target_s)
+            results[name] = report.result_of(
+                tally, duration_s, options.latency_target_s, no_place(deployment, setting.nodes)
+            )
     if draw is not None and options.plot is not None:
         draw(results, duration_s, options.plot)
+    for name, result in results.items():
+        if result.no_place:
+            say(f"{name}: no replica can ever have a place on these nodes: {result.no_place}")
     if output is Output.JSON:
         print_json(report.plain(results, duration_s, options.latency_target_s))
     else:

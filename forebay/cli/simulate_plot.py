@@ -35,7 +35,8 @@ def draw(results: Mapping[str, Result], duration_s: float, path: Path) -> None:
     names = ["p50", "p95", "p99", "max"]
     width = 0.8 / len(results)
     for i, (name, r) in enumerate(results.items()):
-        values = [r.wait_p50_s, r.wait_p95_s, r.wait_p99_s, r.wait_max_s]
+        waits_s = [r.wait_p50_s, r.wait_p95_s, r.wait_p99_s, r.wait_max_s]
+        values = [wait_s or 0.0 for wait_s in waits_s]
         places = [j + i * width for j in range(len(values))]
         waits.bar(places, values, width, label=name)
     waits.set_xticks([j + 0.4 - width / 2 for j in range(len(names))], names)

@@ -24,21 +24,23 @@ class Result:
     Attributes:
         late: requests that waited for longer than the target, or were never served.
         over_target_ratio: their share of all, 0 to 1.
-        wait_p50_s, wait_p95_s, wait_p99_s, wait_max_s: queue waits of those that were delivered.
+        wait_p50_s, wait_p95_s, wait_p99_s, wait_max_s: queue waits of those that were delivered;
+            None if none was.
         never_served: refused, given up by their clients, set aside, or still there at the end.
         replica_s: time that replicas were assigned, in seconds.
         replicas: mean of each period.
         arrivals_per_s: mean of each period.
+        no_place: why no replica can ever have a place on the nodes; empty if one can.
     """
 
     requests: int
     served: int
     late: int
     over_target_ratio: float
-    wait_p50_s: float
-    wait_p95_s: float
-    wait_p99_s: float
-    wait_max_s: float
+    wait_p50_s: float | None
+    wait_p95_s: float | None
+    wait_p99_s: float | None
+    wait_max_s: float | None
     never_served: int
     refused: int
     gave_up: int
@@ -53,9 +55,10 @@ class Result:
     replica_starts: int
     replicas: list[float] = field(repr=False)
     arrivals_per_s: list[float] = field(repr=False)
+    no_place: str = ""
 
 
-def result_of(tally: Tally, duration_s: float, target_s: float) -> Result:
+def result_of(tally: Tally, duration_s: float, target_s: float, no_place: str = "") -> Result:
     """The numbers of a run."""
     p50_s, p95_s, p99_s, longest_s = percentiles(tally.waits_s, _SHARES)
     never = tally.refused + tally.left + tally.poison + tally.unfinished
@@ -85,6 +88,7 @@ def result_of(tally: Tally, duration_s: float, target_s: float) -> Result:
         replica_starts=tally.starts,
         replicas=replicas_by_period(tally, duration_s),
         arrivals_per_s=[float(count) / period_s for count in tally.arrivals],
+        no_place=no_place,
     )
 
 
@@ -146,7 +150,9 @@ def _never(result: Result) -> str:
     return f"{result.never_served:,} ({', '.join(parts)})" if parts else "0"
 
 
-def _seconds(value_s: float) -> str:
+def _seconds(value_s: float | None) -> str:
+    if value_s is None:
+        return "none"
     if value_s < 0.0005:
         return "0"
     return f"{value_s * 1000:.0f} ms" if value_s < 1 else f"{value_s:,.1f} s"

@@ -1,6 +1,7 @@
 """`forebay simulate` on a small trace."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_too_few_nodes_make_requests_wait() -> None:
     tight = numbers(EXAMPLE / "quick.yaml", "--nodes", "1", "--slots", "1")["deployments"]["quick"]
     assert tight["max_replicas"] == 1 < roomy["max_replicas"]
     assert tight["wait_p95_s"] > roomy["wait_p95_s"]
+
+
+def test_a_replica_that_fits_no_node_is_told_and_has_no_queue_wait(tmp_path: Path) -> None:
+    deployment = tmp_path / "large.yaml"
+    deployment.write_text("name: large\nmodel: m\nreplicas: 1\nresources: {gpus: 5}\n")
+    options = (deployment, "--nodes", "2", "--gpus-per-node", "1", "--duration-s", "60")
+    found = numbers(*options)["deployments"]["large"]
+    assert found["served"] == 0 < found["requests"]
+    assert found["wait_p50_s"] is found["wait_max_s"] is None
+    done = simulate(*options, "--trace", EXAMPLE / "arrivals.csv")
+    assert re.search(r"queue wait p50 +none", done.stdout)
+    assert "large: no replica can ever have a place on these nodes: " in done.stderr
+    assert found["no_place"] in done.stderr
 
 
 def test_faster_arrivals_need_more_replicas() -> None:

@@ -9,7 +9,9 @@ from multiprocessing import get_context
 import numpy as np
 
 from forebay.v1.deployment_pb2 import Deployment
+from services.autoscaler.assignments import spec_of
 from services.autoscaler.capacity import Gpu, Node
+from services.autoscaler.placement import never_fits
 from services.autoscaler.simulation.deployed import Deployed
 from services.autoscaler.simulation.pulse import Pulse
 from services.autoscaler.simulation.service_times import ServiceTimes
@@ -220,6 +222,11 @@ def _finish(world: World, duration_s: float) -> None:
     while world.busy and until_s < duration_s + 10 * patience_s:
         until_s += min(FOLLOWED_S, patience_s)
         world.run(until_s)
+
+
+def no_place(declared: Deployment, nodes: Sequence[Node]) -> str:
+    """Why no replica can ever have a place on these nodes; empty if one can, or there are none."""
+    return never_fits(spec_of(declared).demand, nodes)
 
 
 def nodes_alike(count: int, slots: int, gpus: int, declared: Deployment) -> tuple[Node, ...]:

@@ -131,8 +131,8 @@ def replicas_by_period(tally: Tally, duration_s: float) -> list[float]:
     return [(b - a) / period_s for a, b in pairwise(until)]
 
 
-def percentiles(waits_s: "np.ndarray", shares: Sequence[float]) -> list[float]:
-    """Queue waits of which such shares, 0 to 1, are at most as long; 0 if there are none."""
+def percentiles(waits_s: "np.ndarray", shares: Sequence[float]) -> list[float | None]:
+    """Queue waits of which such shares, 0 to 1, are at most as long; None if there are none."""
     if not len(waits_s):
-        return [0.0] * len(shares)
+        return [None] * len(shares)
     return [float(value) for value in np.quantile(waits_s, shares)]

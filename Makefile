@@ -28,7 +28,7 @@ help:  ## Show what there is to make
 		while IFS='|' read -r name text; do printf '  make %-16s %s\n' "$$name" "$$text"; done
 
 .PHONY: demo
-demo: $(INSTALLED)  ## Start the mesh here, classify a few files with the example model, stop it
+demo: $(INSTALLED)  ## Start the mesh here, classify files from zero replicas and back, stop it
 	@$(BIN)/forebay setup
 	@$(BIN)/forebay demo
 

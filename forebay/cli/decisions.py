@@ -8,13 +8,14 @@ from typing import Any
 import grpc.aio
 
 from forebay import addresses
-from forebay.cli.failure import raise_for
+from forebay.cli.failure import NOT_FOUND, CliError, raise_for
 from forebay.cli.link import Link, Where, link_to
 from forebay.cli.output import Output, print_json, print_table, say, to_plain
 from forebay.cli.scaling_words import change, rule_word, short_name, when
 from forebay.cli.show import resource_name
-from forebay.stubs import autoscaler_service
+from forebay.stubs import autoscaler_service, deployment_service
 from forebay.v1.autoscaler_pb2 import ListScaleDecisionsRequest, WatchScaleDecisionsRequest
+from forebay.v1.deployment_pb2 import GetDeploymentRequest
 from forebay.v1.scaling_pb2 import ScaleDecision
 
 MOST = 1000
@@ -30,7 +31,7 @@ async def run(name: str | None, follow: bool, limit: int, where: Where, output: 
     """Prints decisions, oldest first: the last ones, then those that are made.
 
     Raises:
-        CliError: if they cannot be read.
+        CliError: if they cannot be read, or there is no such deployment and no decision on it.
     """
     parent = resource_name(name) if name is not None else ""
     async with link_to(addresses.AUTOSCALER, where) as autoscaler:
@@ -38,6 +39,9 @@ async def run(name: str | None, follow: bool, limit: int, where: Where, output: 
             await _follow(parent, limit, autoscaler, output)
             return
         found = await newest(parent, limit, autoscaler)
+        # Those on a deployment that was deleted are kept for a while.
+        if name is not None and not found and not await newest(parent, 1, autoscaler):
+            await _check_deployed(name, autoscaler)
     found.reverse()
     if output is Output.JSON:
         print_json([to_plain(decision) for decision in found])
@@ -69,6 +73,19 @@ async def newest(parent: str, limit: int, autoscaler: Link) -> list[ScaleDecisio
         if not token:
             break
     return found[:limit]
+
+
+async def _check_deployed(name: str, autoscaler: Link) -> None:
+    service = deployment_service(autoscaler.channel)
+    request = GetDeploymentRequest(name=resource_name(name))
+    try:
+        await autoscaler.call(service.GetDeployment, request)
+    except CliError as error:
+        if error.exit_code != NOT_FOUND:
+            raise
+        raise CliError(
+            f"there is no deployment {name}. `forebay list` shows what is deployed.", NOT_FOUND
+        ) from None
 
 
 async def _follow(parent: str, limit: int, autoscaler: Link, output: Output) -> None:

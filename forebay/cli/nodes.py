@@ -28,9 +28,9 @@ async def nodes(where: Where, output: Output) -> None:
     if output is Output.JSON:
         print_json([to_plain(node) for node in found])
         return
-    columns = ("NAME", "STATE", "SLOTS IN USE", "CPUS", "MEMORY", "GPUS", "CUSTOM", "REPLICAS")
+    columns = ("NAME", "STATE", "SLOTS IN USE", "GPUS IN USE", "CPUS", "MEMORY", "GPUS", "CUSTOM")
     print_table(
-        (*columns, "LAST REPORT", "NOTE"),
+        (*columns, "REPLICAS", "LAST REPORT", "NOTE"),
         [_node_row(node) for node in found],
         empty="no node has reported: start one with `forebay-node-agent`, or `forebay up`",
     )
@@ -78,6 +78,7 @@ def _node_row(node: Node) -> tuple[str, ...]:
         node_id(node.name),
         enum_word("State", Node.State.Name(node.state)),
         f"{on_slots}/{node.slot_count}",
+        _gpus_in_use(node),
         f"{node.cpus:g}" if node.cpus else "unknown",
         gigabytes(node.memory_bytes) if node.memory_bytes else "unknown",
         ", ".join(_gpu(gpu) for gpu in node.gpus) or "none",
@@ -86,6 +87,13 @@ def _node_row(node: Node) -> tuple[str, ...]:
         reported if node.HasField("last_report_time") else "never",
         node.gpu_message,
     )
+
+
+def _gpus_in_use(node: Node) -> str:
+    """What replicas hold of the node's GPUs, in GPUs: it is free for no other."""
+    # An agent of an older version says which GPUs and not how much of them.
+    held = sum(replica.gpus or len(replica.gpu_uuids) for replica in node.replicas)
+    return f"{round(held, 3):g}/{len(node.gpus)}" if node.gpus or held else "none"
 
 
 def _gpu(gpu: Gpu) -> str:

@@ -1,8 +1,10 @@
 """The commands that set, show and explain replica counts, as they are said on the command line."""
 
-from typing import Annotated
+import re
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from forebay.cli.options import (
     AutoscalerOption,
@@ -14,11 +16,27 @@ from forebay.cli.options import (
 from forebay.cli.output import Output
 from forebay.cli.running import run, where_of
 
+MAX_REPLICAS = 1000
+
 
 def register(app: typer.Typer) -> None:
     """Adds the commands."""
-    for command in (scale, decisions, explain, demand):
+    app.command(cls=_Scale)(scale)
+    for command in (decisions, explain, demand):
         app.command()(command)
+
+
+class _Scale(TyperCommand):
+    """A command that knows a negative number from an option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuses a negative number of replicas as such."""
+        for argument in args:
+            if re.fullmatch(r"-\d+(\.\d+)?", argument):
+                raise typer.BadParameter(
+                    f"N = {argument}: it must be 0 to {MAX_REPLICAS}", ctx=ctx, param_hint="N"
+                )
+        return super().parse_args(ctx, args)
 
 
 def scale(
@@ -26,7 +44,7 @@ def scale(
     replicas: Annotated[
         int | None,
         typer.Argument(
-            metavar="N", min=0, max=1000, help="Replicas to keep, whatever the policy says."
+            metavar="N", min=0, max=MAX_REPLICAS, help="Replicas to keep, whatever the policy says."
         ),
     ] = None,
     release: Annotated[

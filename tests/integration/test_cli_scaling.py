@@ -13,7 +13,7 @@ import pytest
 
 from forebay.v1.autoscaler_pb2 import NodeDemand
 from forebay.v1.deployment_pb2 import Deployment, ReplicaResources
-from forebay.v1.node_pb2 import Gpu, Node
+from forebay.v1.node_pb2 import Gpu, Node, ReplicaStatus
 from forebay.v1.scaling_pb2 import ScaleDecision, ScaleSignals, ScaleStep, ScalingPolicy
 from services.autoscaler import deployment_rules as rules
 from tests.support.eventually import eventually
@@ -103,6 +103,16 @@ async def test_nothing_decided_yet_is_a_sentence(mesh: ListedMesh) -> None:
     ran = (await forebay(mesh, "decisions")).ok()
     assert (ran.out, "no decision has been made yet" in ran.err) == ("", True)
     assert (await forebay(mesh, "decisions", "-o", "json")).json() == []
+
+
+async def test_a_deployment_without_decisions_has_none_and_a_deleted_one_keeps_its(
+    mesh: ListedMesh,
+) -> None:
+    add(mesh, "new")
+    mesh.decisions = [decision(1, "deleted")]
+    assert (await forebay(mesh, "decisions", "new", "-o", "json")).json() == []
+    assert "deleted/1" in (await forebay(mesh, "decisions", "deleted")).ok().out
+    assert (await forebay(mesh, "decisions", "deleted", "-n", "0", "-o", "json")).json() == []
 
 
 @asynccontextmanager
@@ -237,6 +247,9 @@ async def test_scale_tries_a_policy_out(mesh: ListedMesh, flag: str) -> None:
         (("scale", "fixed"), 2, "say what to change: a number of replicas, --release"),
         (("scale", "fixed", "3", "--release"), 2, "not both"),
         (("scale", "fixed", "1001"), 2, "less than or equal"),
+        (("scale", "fixed", "-1"), 2, "N = -1: it must be 0 to 1000"),
+        (("decisions", "nowhere"), 3, "there is no deployment nowhere"),
+        (("decisions", "nowhere", "-n", "0"), 3, "there is no deployment nowhere"),
         (("scale", "fixed", "--advisory"), 2, "has a fixed number of replicas"),
         (("scale", "Fixed", "3"), 2, "cannot name a deployment"),
         (("scale", "nowhere", "3"), 3, "nowhere"),
@@ -296,7 +309,13 @@ async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh)
             name="nodes/n",
             state=Node.STATE_ACTIVE,
             slot_count=2,
-            gpus=[gpu],
+            gpus=[gpu, gpu],
+            replicas=[
+                ReplicaStatus(gpu_uuids=["1"], gpus=0.25),
+                ReplicaStatus(gpu_uuids=["1"], gpus=0.25),
+                ReplicaStatus(gpu_uuids=["2"], gpus=1),
+                ReplicaStatus(),
+            ],
             cpus=3.5,
             memory_bytes=8 * 10**9,
             custom={"tpu": 2},
@@ -305,8 +324,9 @@ async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh)
     ]
     out = (await forebay(mesh, "nodes", metrics=True)).ok().out
     first, second = (" ".join(line.split()) for line in out.splitlines()[1:])
-    assert first.startswith("n active 0/2 3.5 8 GB NVIDIA L4 24 GB (simulated) tpu 2 0 never")
-    assert second.startswith("old active 0/0 unknown unknown none none 0 never")
+    assert first.startswith("n active 1/2 1.5/2 3.5 8 GB NVIDIA L4 24 GB (simulated), NVIDIA")
+    assert "(simulated) tpu 2 4 never" in first
+    assert second.startswith("old active 0/0 none unknown unknown none none 0 never")
 
 
 async def test_list_and_status_say_what_decides_and_why(mesh: ListedMesh) -> None:

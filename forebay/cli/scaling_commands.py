@@ -34,7 +34,7 @@ class _Scale(TyperCommand):
         for argument in args:
             if re.fullmatch(r"-\d+(\.\d+)?", argument):
                 raise typer.BadParameter(
-                    f"N = {argument}: it must be 0 to {MAX_REPLICAS}", ctx=ctx, param_hint="N"
+                    f"{argument} is not 0 to {MAX_REPLICAS}.", ctx=ctx, param_hint="N"
                 )
         return super().parse_args(ctx, args)
 

@@ -247,7 +247,7 @@ async def test_scale_tries_a_policy_out(mesh: ListedMesh, flag: str) -> None:
         (("scale", "fixed"), 2, "say what to change: a number of replicas, --release"),
         (("scale", "fixed", "3", "--release"), 2, "not both"),
         (("scale", "fixed", "1001"), 2, "less than or equal"),
-        (("scale", "fixed", "-1"), 2, "N = -1: it must be 0 to 1000"),
+        (("scale", "fixed", "-1"), 2, "Invalid value for N: -1 is not 0 to 1000"),
         (("decisions", "nowhere"), 3, "there is no deployment nowhere"),
         (("decisions", "nowhere", "-n", "0"), 3, "there is no deployment nowhere"),
         (("scale", "fixed", "--advisory"), 2, "has a fixed number of replicas"),

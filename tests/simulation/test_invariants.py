@@ -179,6 +179,13 @@ def test_a_busy_replica_that_is_stopped_is_found() -> None:
         world.mesh._stop(replica)
 
 
+def test_a_node_that_is_released_with_a_replica_on_it_is_found() -> None:
+    world, _ = world_with({"replicas": 1})
+    world.run(3.0)
+    with pytest.raises(InvariantError, match="I1: node n1 was released at 3 s with model-1 on it"):
+        world.mesh.release_node("n1")
+
+
 def test_a_decision_that_comes_out_differently_is_found() -> None:
     world, _ = world_with({"scaling": {"policy": "queue_depth", "min_replicas": 1}})
     world.run(3.0)

@@ -33,12 +33,11 @@ async def run(
 ) -> dict[str, Any]:
     """Measures everything; leaves nothing running."""
     with Progress(console=console, transient=True) as progress:
-        sized = []
-        turn = progress.add_task("ticking", total=len(SIZES))
-        for size in SIZES:
-            nodes, replicas = size // DEPLOYMENTS_PER_NODE, size * REPLICAS_PER_DEPLOYMENT
-            sized.append(await ticks.measure(size, nodes, replicas, tick_count))
-            progress.advance(turn)
+        progress.add_task("ticking", total=None)
+        meshes = [
+            (size, size // DEPLOYMENTS_PER_NODE, size * REPLICAS_PER_DEPLOYMENT) for size in SIZES
+        ]
+        sized = await asyncio.to_thread(ticks.measure, meshes, tick_count)
         progress.add_task(f"{agents} agents reporting", total=None)
         reported = await asyncio.to_thread(reports.run, agents, report_seconds)
         woken = await wakes.measure(wake_count, cold_starts, progress)

@@ -5,6 +5,7 @@ import itertools
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -26,6 +27,7 @@ from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
 
 WARM_UP_TICKS = 30
+TURN_TICKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Ticks:
     Attributes:
         p50_s, p99_s: duration of a tick.
         replicas: at the end.
-        rss_bytes: of this process at the end, the model of the mesh included.
+        rss_bytes: of this process at the end, the models of all meshes included.
     """
 
     deployments: int
@@ -61,37 +63,61 @@ class ModelClock:
         return self.now_s
 
 
-async def measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
-    """Runs ticks on one core.
+class Mesh:
+    """One size of mesh, with the autoscaler's objects that look at it."""
 
-    Args:
-        deployments: how many are declared.
-        nodes: how many report.
-        replicas: about how many are wanted.
-        ticks: how many are measured, one for each second of the model.
-    """
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        return _measure(deployments, nodes, replicas, ticks)
-    finally:
-        os.sched_setaffinity(0, before)
+    def __init__(self, deployments: int, nodes: int, replicas: int) -> None:
+        """A mesh that has just come up.
 
+        Args:
+            deployments: how many are declared.
+            nodes: how many report.
+            replicas: about how many are wanted.
+        """
+        self._size = (deployments, nodes)
+        self._model, self._clock = MeshModel(deployments, nodes, replicas), ModelClock()
+        # Never connected: what would be written is kept, and nothing is waited for.
+        link = NatsLink("benchmark", "nats://127.0.0.1:1")
+        kept = KvMirror(link, streams.scaling_bucket)
+        custom = CustomPolicies(None, self._clock)
+        self._targets = Targets(kept, Journal(link), self._clock, custom)
+        self._targets.begin_term(1)
+        self._declarations, self._leaving = Declarations(), Leaving()
+        self._absences = Absences(10.0)
+        self._ids = itertools.count()
+        self._turn = 0
+        self._took_s: list[float] = []
 
-def _measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
-    garbage.collect_rarely()
-    model, clock = MeshModel(deployments, nodes, replicas), ModelClock()
-    # Never connected: what would be written is kept, and nothing is waited for.
-    link = NatsLink("benchmark", "nats://127.0.0.1:1")
-    kept = KvMirror(link, streams.scaling_bucket)
-    targets = Targets(kept, Journal(link), clock, CustomPolicies(None, clock))
-    targets.begin_term(1)
-    declarations, absences, leaving = Declarations(), Absences(10.0), Leaving()
-    ids = itertools.count()
+    def run(self, ticks: int, measured: bool) -> None:
+        """Runs ticks, one for each second of the model."""
+        for _ in range(ticks):
+            self._clock.now_s += 1.0
+            self._turn += 1
+            if self._turn % LOST_NODE_EVERY == 0:
+                self._model.lose_a_node()
+            serialised = self._model.snapshot(self._clock.now_s).SerializeToString()
+            started_s = time.perf_counter()
+            made = self._tick(serialised)
+            if measured:
+                self._took_s.append(time.perf_counter() - started_s)
+            self._model.apply(made, self._clock.now_s)
 
-    def tick(serialised: bytes) -> Plan:
+    def result(self) -> Ticks:
+        """What was measured."""
+        measured = sorted(self._took_s)
+        gc.collect()
+        return Ticks(
+            *self._size,
+            len(self._model.roster.by_id),
+            statistics.median(measured),
+            measured[min(len(measured) - 1, int(len(measured) * 0.99))],
+            psutil.Process().memory_info().rss,
+        )
+
+    def _tick(self, serialised: bytes) -> Plan:
+        model, targets = self._model, self._targets
         snapshot = Snapshot.FromString(serialised)
-        declared = declarations.update(model.entries)
+        declared = self._declarations.update(model.entries)
         targets.declare(declared, model.roster)
         view = view_of(snapshot)
         wanted = targets.look(loads_of(snapshot), view.replicas, model.roster)
@@ -100,10 +126,11 @@ def _measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
             wanted,
             model.roster,
             view,
-            lambda name: f"{name}-{next(ids):08x}",
-            gone=absences.gone(clock.now_s, view, model.roster.nodes),
-            leaving=leaving.current(view),
+            lambda name: f"{name}-{next(self._ids):08x}",
+            gone=self._absences.gone(self._clock.now_s, view, model.roster.nodes),
+            leaving=self._leaving.current(view),
             protected=targets.protected(wanted, model.roster, view.replicas),
+            turn=self._turn,
         )
         for name, declaration in declared.items():
             described = status.describe(
@@ -114,26 +141,27 @@ def _measure(deployments: int, nodes: int, replicas: int, ticks: int) -> Ticks:
                 targets.startups.startup_s(name),
             )
             described.SerializeToString(deterministic=True)
-        targets.startups.forget(model.roster.by_id, declared)
+        targets.startups.forget(model.roster.by_id, declared, view.attendance.keys())
         return made
 
-    took_s: list[float] = []
-    for number in range(WARM_UP_TICKS + ticks):
-        clock.now_s += 1.0
-        if number % LOST_NODE_EVERY == 0:
-            model.lose_a_node()
-        serialised = model.snapshot(clock.now_s).SerializeToString()
-        started_s = time.perf_counter()
-        made = tick(serialised)
-        took_s.append(time.perf_counter() - started_s)
-        model.apply(made, clock.now_s)
-    measured = sorted(took_s[WARM_UP_TICKS:])
-    gc.collect()
-    return Ticks(
-        deployments,
-        nodes,
-        len(model.roster.by_id),
-        statistics.median(measured),
-        measured[min(len(measured) - 1, int(len(measured) * 0.99))],
-        psutil.Process().memory_info().rss,
-    )
+
+def measure(sizes: Sequence[tuple[int, int, int]], ticks: int) -> list[Ticks]:
+    """Runs ticks at each size on one core, in turns: what else the machine does hits all alike.
+
+    Args:
+        sizes: deployments, nodes and about how many replicas of each mesh.
+        ticks: how many are measured at each size.
+    """
+    garbage.collect_rarely()
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        meshes = [Mesh(*size) for size in sizes]
+        for mesh in meshes:
+            mesh.run(WARM_UP_TICKS, measured=False)
+        for _ in range(0, ticks, TURN_TICKS):
+            for mesh in meshes:
+                mesh.run(TURN_TICKS, measured=True)
+        return [mesh.result() for mesh in meshes]
+    finally:
+        os.sched_setaffinity(0, before)

@@ -21,7 +21,7 @@ from services.autoscaler.model_store import ModelStore
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.targets import Targets
 from services.autoscaler.waking import Waking
-from services.runtime import process
+from services.runtime import garbage, process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
@@ -41,6 +41,7 @@ SERVICE_NAMES = [
 
 async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set."""
+    garbage.collect_rarely()
     clock = SystemClock()
     link = NatsLink("forebay-autoscaler", settings.nats_url, settings.nats_credentials_file)
     deployments = KvMirror(link, streams.deployments_bucket)

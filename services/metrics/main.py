@@ -18,7 +18,7 @@ from services.metrics.queues import Queues
 from services.metrics.replica_logs import ReplicaLogs
 from services.metrics.settings import MetricsSettings
 from services.metrics.snapshots import Mesh
-from services.runtime import process
+from services.runtime import garbage, process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
@@ -41,6 +41,7 @@ SERVICE_NAMES = ["forebay.v1.MetricsService", "forebay.v1.NodeService"]
 
 async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set."""
+    garbage.collect_rarely()
     clock = SystemClock()
     link = NatsLink("forebay-metrics", settings.nats_url, settings.nats_credentials_file)
     deployments = KvMirror(link, streams.deployments_bucket)

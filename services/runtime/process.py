@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from services.runtime import garbage, logs, ports, scheduling, telemetry
+from services.runtime import logs, ports, scheduling, telemetry
 from services.runtime.config import ConfigError, ServiceSettings
 
 log = structlog.get_logger()
@@ -45,7 +45,6 @@ def run(
     logs.configure(service, settings.log_level, settings.log_format)
     telemetry.configure(service)
     scheduling.prefer_throughput()
-    garbage.collect_rarely()
     try:
         uvloop.run(_until_told(settings, serve))
     except* (OSError, ports.AddressError) as group:

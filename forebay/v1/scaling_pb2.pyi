@@ -128,7 +128,7 @@ class ScaleSignals(_message.Message):
     def __init__(self, queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., mean_load: _Optional[float] = ..., mean_held_load: _Optional[float] = ..., service_time_s: _Optional[float] = ..., arrivals_per_second: _Optional[float] = ..., age_s: _Optional[float] = ..., assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., unstartable_replica_count: _Optional[int] = ..., custom_replica_count: _Optional[float] = ..., custom_error: _Optional[str] = ..., queue_wait_p95_s: _Optional[float] = ..., poison_count: _Optional[int] = ...) -> None: ...
 
 class ScaleState(_message.Message):
-    __slots__ = ("target_replica_count", "watched_since_s", "fewest_wished", "most_wished")
+    __slots__ = ("target_replica_count", "fewest_wished", "most_wished")
     class Wish(_message.Message):
         __slots__ = ("at_s", "replica_count")
         AT_S_FIELD_NUMBER: _ClassVar[int]
@@ -137,14 +137,12 @@ class ScaleState(_message.Message):
         replica_count: int
         def __init__(self, at_s: _Optional[float] = ..., replica_count: _Optional[int] = ...) -> None: ...
     TARGET_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
-    WATCHED_SINCE_S_FIELD_NUMBER: _ClassVar[int]
     FEWEST_WISHED_FIELD_NUMBER: _ClassVar[int]
     MOST_WISHED_FIELD_NUMBER: _ClassVar[int]
     target_replica_count: int
-    watched_since_s: float
     fewest_wished: _containers.RepeatedCompositeFieldContainer[ScaleState.Wish]
     most_wished: _containers.RepeatedCompositeFieldContainer[ScaleState.Wish]
-    def __init__(self, target_replica_count: _Optional[int] = ..., watched_since_s: _Optional[float] = ..., fewest_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ..., most_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ...) -> None: ...
+    def __init__(self, target_replica_count: _Optional[int] = ..., fewest_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ..., most_wished: _Optional[_Iterable[_Union[ScaleState.Wish, _Mapping]]] = ...) -> None: ...
 
 class ScaleStep(_message.Message):
     __slots__ = ("step", "replica_count", "sentence")

@@ -45,6 +45,7 @@ def signals_of(
             waits; None if none said so.
         custom: answer and error of the custom policy.
     """
+    poison = load.poison_count if load is not None else None
     load = load or _NO_LOAD
     queued = load.queued_count if load.HasField("queued_count") else None
     ongoing = load.ongoing_count if load.HasField("ongoing_count") else None
@@ -59,7 +60,7 @@ def signals_of(
         arrivals_per_s=load.arrivals_per_second if load.HasField("arrivals_per_second") else None,
         queue_wait_p95_s=_seconds(load.queue_wait.p95) if load.queue_wait.count else None,
         age_s=_seconds(load.age) if load.HasField("age") else None,
-        poison=load.poison_count or None,
+        poison=poison,
         assigned=assigned,
         ready=starts.ready,
         starting=starts.starting,

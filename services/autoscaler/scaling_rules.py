@@ -9,16 +9,10 @@ from collections.abc import Iterator
 
 from forebay.v1.scaling_pb2 import Policy, RequestLatencyPolicy, ScalingPolicy
 from services.autoscaler import ranges
+from services.autoscaler.scaling import declared as default
 from services.wire import deployment_words as words
 from services.wire.names import quoted
 from services.wire.status import invalid_argument
-
-DEFAULT_LOOK_BACK_S = 10
-DEFAULT_UPSCALE_DELAY_S = 3
-DEFAULT_DOWNSCALE_DELAY_S = 120
-DEFAULT_DOWNSCALE_TO_ZERO_DELAY_S = 300
-DEFAULT_MAX_TASKS_PER_REPLICA = 30
-DEFAULT_QUEUE_SIZE = 1
 
 MAX_REPLICAS = 1000
 MAX_POLICIES = 8
@@ -26,11 +20,6 @@ MAX_CUSTOM_POLICIES = 1
 
 _HOUR_S = 3600
 _DAY_S = 86_400
-
-
-def default_target_ongoing_requests(max_ongoing_requests: int) -> float:
-    """Half of a replica's slots, at least 1: room for what comes while another one starts."""
-    return max(1.0, max_ongoing_requests / 2)
 
 
 def fill(scaling: ScalingPolicy, max_ongoing_requests: int) -> None:
@@ -46,9 +35,9 @@ def fill(scaling: ScalingPolicy, max_ongoing_requests: int) -> None:
     if not scaling.HasField("downscaling_factor"):
         scaling.downscaling_factor = 1.0
     for field, default_s in (
-        ("upscale_delay", DEFAULT_UPSCALE_DELAY_S),
-        ("downscale_delay", DEFAULT_DOWNSCALE_DELAY_S),
-        ("downscale_to_zero_delay", DEFAULT_DOWNSCALE_TO_ZERO_DELAY_S),
+        ("upscale_delay", default.UPSCALE_DELAY_S),
+        ("downscale_delay", default.DOWNSCALE_DELAY_S),
+        ("downscale_to_zero_delay", default.TO_ZERO_DELAY_S),
     ):
         if not scaling.HasField(field):
             getattr(scaling, field).FromSeconds(default_s)
@@ -101,18 +90,18 @@ def _fill_policy(policy: Policy, max_ongoing_requests: int) -> None:
             mean = policy.ongoing_requests
             mean.target_ongoing_requests = (
                 mean.target_ongoing_requests
-                or default_target_ongoing_requests(max_ongoing_requests)
+                or default.target_ongoing_requests(max_ongoing_requests)
             )
             if not mean.HasField("look_back_period"):
-                mean.look_back_period.FromSeconds(DEFAULT_LOOK_BACK_S)
+                mean.look_back_period.FromSeconds(default.LOOK_BACK_S)
         case "queue_depth":
             depth = policy.queue_depth
             depth.max_tasks_per_replica = (
-                depth.max_tasks_per_replica or DEFAULT_MAX_TASKS_PER_REPLICA
+                depth.max_tasks_per_replica or default.MAX_TASKS_PER_REPLICA
             )
         case "queue_size":
             if not policy.queue_size.HasField("queue_size"):
-                policy.queue_size.queue_size = DEFAULT_QUEUE_SIZE
+                policy.queue_size.queue_size = default.QUEUE_SIZE
 
 
 def _check_bounds(scaling: ScalingPolicy) -> None:

@@ -167,15 +167,17 @@ class Targets:
                 the next time.
         """
         for deployment in sorted(self._unkept):
-            scaler = self._scalers[deployment]
-            if scaler.target is not None:
+            target = self._scalers[deployment].target
+            if target is not None:
                 entry = self._kept.get(TARGET + deployment)
-                value = ScaleState(target_replica_count=scaler.target).SerializeToString()
+                value = ScaleState(target_replica_count=target).SerializeToString()
                 if entry is None or entry.value != value:
                     fence()
                     revision = entry.revision if entry else 0
                     await self._kept.put(TARGET + deployment, value, revision)
-            self._unkept.discard(deployment)
+            # A wake may have decided anew while this was written.
+            if self._scalers[deployment].target == target:
+                self._unkept.discard(deployment)
         for gone in self._kept.entries(TARGET).keys() - self._declared.keys():
             fence()
             await self._kept.delete(TARGET + gone)

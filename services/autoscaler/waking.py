@@ -1,6 +1,7 @@
 """Cold starts: a router's word that a request waits becomes a decision at once."""
 
 import asyncio
+from itertools import islice
 
 import nats.errors
 import nats.js.errors
@@ -17,6 +18,7 @@ ASK_TIMEOUT_S = 0.05
 """How long the consumer's leader is waited for; without its word one request is taken to wait."""
 
 MAX_WAITING = 10_000
+MAX_ASKED = 64
 
 
 class Waking:
@@ -47,9 +49,10 @@ class Waking:
         while True:
             await self._told.wait()
             self._told.clear()
-            waiting, self._waiting = self._waiting, {}
-            for deployment in waiting:
-                await self._wake(deployment)
+            waiting, self._waiting = iter(self._waiting), {}
+            # Side by side: a consumer's leader that is slow to answer delays no other deployment.
+            while some := list(islice(waiting, MAX_ASKED)):
+                await asyncio.gather(*map(self._wake, some))
 
     async def _listen(self) -> None:
         if not self._listening:

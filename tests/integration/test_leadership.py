@@ -11,7 +11,13 @@ import nats.js.errors
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet, Leadership
+from forebay.v1.autoscaler_pb2 import (
+    Assignment,
+    AssignmentSet,
+    GetNodeDemandRequest,
+    Leadership,
+)
+from forebay.v1.autoscaler_pb2_grpc import AutoscalerServiceStub
 from forebay.v1.deployment_pb2_grpc import DeploymentServiceStub
 from forebay.v1.model_pb2_grpc import ModelServiceStub
 from services.autoscaler.leadership import LEADER, seal
@@ -93,6 +99,19 @@ async def test_a_standby_serves_all_but_assignments_and_names_the_leader(pair: P
         await pair.mesh.create("add", replicas=2)
         await pair.mesh.ready("add", 2)
         assert len(node.assignments) == 2
+
+
+async def test_a_standby_says_what_the_leader_knows_of_missing_machines(pair: Pair) -> None:
+    await eventually(lambda: _names(pair.second, leader=pair.first))
+    pair.talk_to(pair.second)
+    await pair.mesh.create("add", replicas=2)
+
+    async def is_known() -> bool:
+        stub = AutoscalerServiceStub(pair.second.channel)
+        demand = (await stub.GetNodeDemand(GetNodeDemandRequest())).node_demand
+        return [shape.replica_count for shape in demand.unplaced] == [2]
+
+    await eventually(is_known)
 
 
 async def _is_healthy(autoscaler: AutoscalerProcess) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import grpc.aio
 import numpy as np
 import pytest
+from tritonclient import grpc as tritongrpc
 
 import forebay
 from forebay.v1.autoscaler_pb2 import ListScaleDecisionsRequest
@@ -23,6 +24,7 @@ from forebay.v1.scaling_pb2 import ScaleDecision
 from services.autoscaler.scaling import record
 from tests.support.eventually import eventually
 from tests.support.forebay_up import ForebayUp, write_echo
+from tests.support.replayed import check_decisions
 
 AT_ONCE: dict[str, Any] = {"upscale_delay_s": 0}
 CALL_TIMEOUT_S = 90.0
@@ -216,3 +218,25 @@ async def test_three_slow_requests_get_three_replicas_to_keep_the_latency(mesh: 
     # Side by side: one after the other, the last would end two service times after the first.
     assert max(latency.finished_s) - min(latency.finished_s) < service_s
     await latency.gone()
+
+
+async def test_asking_what_a_model_takes_wakes_it(mesh: ForebayUp) -> None:
+    """Clients look at readiness and metadata first; neither may keep them from the first call."""
+    deploy(mesh, "asked", policy="queue_depth", downscale_to_zero_delay_s=2, **AT_ONCE)
+    asked = Watched(mesh, "asked")
+    with tritongrpc.InferenceServerClient(mesh.mesh["router"]) as client:
+        await eventually(lambda: client.is_model_ready("asked"))
+        assert await asked.running() == 0
+        metadata = await asyncio.to_thread(
+            client.get_model_metadata, "asked", client_timeout=CALL_TIMEOUT_S
+        )
+        assert "IN_FP32" in [tensor.name for tensor in metadata.inputs]
+        await asked.gone()
+        # It is known by now: no replica is started for it.
+        client.get_model_metadata("asked", client_timeout=5)
+        assert await asked.running() == 0
+
+
+async def test_every_decision_that_was_made_comes_out_the_same_again(mesh: ForebayUp) -> None:
+    deploy(mesh, "replayed", policy="queue_depth", initial_replicas=0)
+    await eventually(lambda: check_decisions(mesh.mesh["autoscaler"]) > 0)

@@ -58,7 +58,7 @@ def _initial(rules: Rules, now_s: float) -> Outcome:
     return Outcome(
         None,
         target,
-        State(target, now_s, begun, begun),
+        State(target, begun, begun),
         Rule.INITIAL,
         partial(explain.initial, rules, target),
     )
@@ -79,10 +79,9 @@ def _from_zero(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: 
     wanted = max(1, wish.more)
     target = max(1, rules.bounded(wanted))
     begun = ((now_s, target),)
-    since_s = now_s if state.watched_since_s is None else state.watched_since_s
     rule = Rule.MAX_REPLICAS if target < wanted else Rule.FROM_ZERO
     told = partial(explain.from_zero, signals, rules, wish, target)
-    return _outcome(rules, state, target, State(target, since_s, begun, begun), rule, told)
+    return _outcome(rules, state, target, State(target, begun, begun), rule, told)
 
 
 def _by_policy(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: float) -> Outcome:
@@ -103,7 +102,6 @@ def _by_policy(signals: Signals, rules: Rules, state: State, wish: Wish, now_s: 
     longest_s = max(rules.downscale_delay_s, rules.to_zero_delay_s)
     kept = State(
         now,
-        now_s if state.watched_since_s is None else state.watched_since_s,
         wishes.noted_fewest(state.fewest, now_s, more, rules.upscale_delay_s),
         wishes.noted_most(state.most, now_s, most, longest_s),
     )
@@ -199,5 +197,5 @@ def _outcome(
     following = kept
     decided = state.target if rules.advisory else target
     if kept.target != decided:
-        following = State(decided, kept.watched_since_s, kept.fewest, kept.most)
+        following = State(decided, kept.fewest, kept.most)
     return Outcome(state.target, target, following, rule, told, applied=not rules.advisory)

@@ -20,12 +20,18 @@ from services.autoscaler.scaling.policies import (
 )
 from services.autoscaler.scaling.rules import Rules
 
-DEFAULT_LOOK_BACK_S = 10.0
-DEFAULT_UPSCALE_DELAY_S = 3.0
-DEFAULT_DOWNSCALE_DELAY_S = 120.0
-DEFAULT_TO_ZERO_DELAY_S = 300.0
-DEFAULT_MAX_TASKS_PER_REPLICA = 30
-DEFAULT_QUEUE_SIZE = 1
+# Defaults, which the API documents.
+LOOK_BACK_S = 10
+UPSCALE_DELAY_S = 3
+DOWNSCALE_DELAY_S = 120
+TO_ZERO_DELAY_S = 300
+MAX_TASKS_PER_REPLICA = 30
+QUEUE_SIZE = 1
+
+
+def target_ongoing_requests(slots: int) -> float:
+    """Half of a replica's slots, at least 1: room for what comes while another one starts."""
+    return max(1.0, slots / 2)
 
 
 def rules_of(deployment: Deployment) -> Rules:
@@ -54,9 +60,9 @@ def scaling_rules(scaling: ScalingPolicy, slots: int, pinned: int | None) -> Rul
         downscaling_factor=scaling.downscaling_factor
         if scaling.HasField("downscaling_factor")
         else 1.0,
-        upscale_delay_s=_seconds(scaling, "upscale_delay", DEFAULT_UPSCALE_DELAY_S),
-        downscale_delay_s=_seconds(scaling, "downscale_delay", DEFAULT_DOWNSCALE_DELAY_S),
-        to_zero_delay_s=_seconds(scaling, "downscale_to_zero_delay", DEFAULT_TO_ZERO_DELAY_S),
+        upscale_delay_s=_seconds(scaling, "upscale_delay", UPSCALE_DELAY_S),
+        downscale_delay_s=_seconds(scaling, "downscale_delay", DOWNSCALE_DELAY_S),
+        to_zero_delay_s=_seconds(scaling, "downscale_to_zero_delay", TO_ZERO_DELAY_S),
         look_back_s=_look_back_s(scaling.policy),
         custom=custom_function(scaling.policy),
         advisory=scaling.advisory,
@@ -69,7 +75,7 @@ def policy_of(message: PolicyMessage, slots: int) -> Policy:
     kind = message.WhichOneof("kind")
     if kind == "queue_depth":
         depth = message.queue_depth.max_tasks_per_replica
-        return QueueDepth(depth or DEFAULT_MAX_TASKS_PER_REPLICA)
+        return QueueDepth(depth or MAX_TASKS_PER_REPLICA)
     if kind == "request_latency":
         latency = message.request_latency
         assumed = latency.HasField("assumed_service_time")
@@ -80,7 +86,7 @@ def policy_of(message: PolicyMessage, slots: int) -> Policy:
         )
     if kind == "queue_size":
         given = message.queue_size.HasField("queue_size")
-        size = message.queue_size.queue_size if given else DEFAULT_QUEUE_SIZE
+        size = message.queue_size.queue_size if given else QUEUE_SIZE
         return QueueSize(size, max(1, slots))
     if kind == "max_of":
         return MaxOf(tuple(policy_of(part, slots) for part in message.max_of.policies))
@@ -88,7 +94,7 @@ def policy_of(message: PolicyMessage, slots: int) -> Policy:
         return Custom(message.custom.function)
     ongoing = message.ongoing_requests
     return OngoingRequests(
-        ongoing.target_ongoing_requests or max(1.0, slots / 2), _look_back_s(message)
+        ongoing.target_ongoing_requests or target_ongoing_requests(slots), _look_back_s(message)
     )
 
 
@@ -106,7 +112,7 @@ def _look_back_s(message: PolicyMessage) -> float:
         return max((_look_back_s(part) for part in message.max_of.policies), default=0.0)
     if kind not in (None, "ongoing_requests"):
         return 0.0
-    return _seconds(message.ongoing_requests, "look_back_period", DEFAULT_LOOK_BACK_S)
+    return _seconds(message.ongoing_requests, "look_back_period", LOOK_BACK_S)
 
 
 def _seconds(message: object, field: str, default_s: float) -> float:

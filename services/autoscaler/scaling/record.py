@@ -136,21 +136,17 @@ def signals_from(message: ScaleSignals) -> Signals:
 
 def state_message(state: State) -> ScaleState:
     """A state as the API has it."""
-    message = ScaleState(
+    return ScaleState(
         target_replica_count=state.target,
         fewest_wished=[ScaleState.Wish(at_s=at, replica_count=n) for at, n in state.fewest],
         most_wished=[ScaleState.Wish(at_s=at, replica_count=n) for at, n in state.most],
     )
-    if state.watched_since_s is not None:
-        message.watched_since_s = state.watched_since_s
-    return message
 
 
 def state_from(message: ScaleState) -> State:
     """A state from the API's message."""
     return State(
         message.target_replica_count,
-        message.watched_since_s if message.HasField("watched_since_s") else None,
         tuple((wish.at_s, wish.replica_count) for wish in message.fewest_wished),
         tuple((wish.at_s, wish.replica_count) for wish in message.most_wished),
     )

@@ -75,13 +75,11 @@ class State:
 
     Attributes:
         target: replicas that were decided on.
-        watched_since_s: since when it has been watched without a gap; None: there was one.
         fewest: the fewest wished for, over the delay of upscaling.
         most: the most wished for, over the delays of downscaling.
     """
 
     target: int
-    watched_since_s: float | None = None
     fewest: Wishes = ()
     most: Wishes = ()
 

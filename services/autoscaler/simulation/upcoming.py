@@ -20,9 +20,6 @@ def next_change_s(state: State, rules: Rules, now_s: float) -> float:
     ends = [at_s + rules.upscale_delay_s for at_s, _ in state.fewest]
     ends += [at_s + rules.downscale_delay_s for at_s, _ in state.most]
     ends += [at_s + rules.to_zero_delay_s for at_s, _ in state.most]
-    if state.watched_since_s is not None:
-        delays_s = (rules.upscale_delay_s, rules.downscale_delay_s, rules.to_zero_delay_s)
-        ends += [state.watched_since_s + delay_s for delay_s in delays_s]
     return min((end_s for end_s in ends if end_s > now_s + _TOLERANCE_S), default=NEVER)
 
 

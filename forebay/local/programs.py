@@ -1,6 +1,5 @@
 """What the local mesh runs: the same programs a fleet runs, with addresses and state of its own."""
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from pathlib import Path
 from forebay.local.child import ChildSpec
 from forebay.local.nats_server import NatsFiles
 from forebay.local.state import STATE_VARIABLE
-from services.runtime import ports
+from services.runtime import children, ports
 
 NATS, METRICS, AUTOSCALER, ROUTER = "nats", "metrics", "autoscaler", "router"
 
@@ -18,8 +17,6 @@ DRAIN_GRACE_S = 40.0
 # The router answers the calls it has accepted: its drain_s and the time to end.
 ROUTER_GRACE_S = 70.0
 STOP_GRACE_S = 10.0
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,9 +207,4 @@ def _log_file(options: MeshOptions, name: str) -> Path:
 
 def environment(options: MeshOptions) -> dict[str, str]:
     """The environment of every process of the mesh."""
-    made = {**os.environ, STATE_VARIABLE: str(options.state_dir)}
-    if (_ROOT / "pyproject.toml").is_file():
-        # A checkout need not be installed.
-        others = made.get("PYTHONPATH")
-        made["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{others}" if others else str(_ROOT)
-    return made
+    return {**children.python_environment(), STATE_VARIABLE: str(options.state_dir)}

@@ -13,11 +13,11 @@ from typing import Self
 
 from services.autoscaler.custom.worker import MAX_REPLICAS
 from services.autoscaler.scaling.signals import Signals
+from services.runtime.children import python_environment
 
 CALL_LIMIT_S = 1.0
 START_LIMIT_S = 5.0
 
-_ROOT = Path(__file__).resolve().parents[3]
 _NAMES = tuple(field.name for field in fields(Signals))
 
 
@@ -131,10 +131,7 @@ def _ended(code: int | None) -> str:
 
 
 def _environment() -> dict[str, str]:
-    environment = dict(os.environ)
-    # The worker is found wherever the autoscaler was: installed, or run from its folder.
-    paths = [str(_ROOT), *filter(None, [environment.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment = python_environment()
     # Each thread of a numeric library takes address space, which is limited.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         environment.setdefault(name, "1")

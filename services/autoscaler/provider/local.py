@@ -5,7 +5,6 @@ before there is another. Nodes that may go are told to drain if they were starte
 """
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from services.autoscaler.provider import agents
 from services.autoscaler.provider.agents import AgentProcess
 from services.autoscaler.provider.protocol import ProviderError
 from services.autoscaler.settings import AutoscalerSettings
+from services.runtime.children import python_environment
 from services.runtime.clock import Clock
 from services.wire.names import NODE_PREFIX
 
@@ -35,8 +35,6 @@ STOP_ALLOWANCE_S = 60.0
 """How long an agent may drain: twice what it takes by default."""
 
 SIMULATED_GPU_MEMORY_BYTES = 24 * 1024**3
-
-_ROOT = Path(__file__).resolve().parents[3]
 
 
 class LocalProvider:
@@ -172,7 +170,7 @@ class LocalProvider:
         taken = running.keys() | reporting
         node = next(f"auto-{i}" for i in range(1, 10_000) if f"auto-{i}" not in taken)
         agent = await asyncio.to_thread(
-            agents.start, self._state_dir, node, self._command(node), _environment()
+            agents.start, self._state_dir, node, self._command(node), python_environment()
         )
         self._started = {*(self._started & set(running.values())), agent}
         self._waiting_since_s[agent] = self._clock.monotonic_s()
@@ -211,16 +209,6 @@ class LocalProvider:
         if note and note != self.note:
             log.warning("provider.local", note=note)
         self.note = note
-
-
-def _environment() -> dict[str, str]:
-    """This process' environment, in which the agent finds the same code as this process."""
-    made = dict(os.environ)
-    if (_ROOT / "pyproject.toml").is_file():
-        # A checkout need not be installed.
-        others = made.get("PYTHONPATH")
-        made["PYTHONPATH"] = f"{_ROOT}{os.pathsep}{others}" if others else str(_ROOT)
-    return made
 
 
 def _shape(settings: AutoscalerSettings) -> Node:

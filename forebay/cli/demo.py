@@ -183,7 +183,8 @@ async def _back_to_zero(name: str, autoscaler: Link) -> list[ScaleDecision]:
         if found and not found[0].target_after and any(d.target_after for d in found):
             return list(reversed(found))
         if clock.time() > until_s:
-            raise CliError(f"{name} is not back at zero replicas after {ZERO_TIMEOUT_S:g} s")
+            why = f": {found[0].reason}" if found else ""
+            raise CliError(f"{name} is not back at zero replicas after {ZERO_TIMEOUT_S:g} s{why}")
         await asyncio.sleep(0.2)
 
 

@@ -59,6 +59,9 @@ authorization {{
 }}
 jetstream {{
   store_dir: "{_quoted(directory / "jetstream")}"
+  # What is acknowledged is on disk, also after a power failure. Requests are in memory: they pay
+  # nothing for it.
+  sync_interval: always
   max_memory_store: {MAX_MEMORY_STORE_BYTES}
 }}
 ''',

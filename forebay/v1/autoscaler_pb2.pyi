@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("replica_id", "deployment", "generation", "model_digest", "gpu_uuids", "resources", "max_ongoing_requests", "request_timeout", "canary", "environment")
+    __slots__ = ("replica_id", "deployment", "generation", "model_digest", "gpu_uuids", "resources", "max_ongoing_requests", "request_timeout", "canary", "environment", "volumes")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -31,6 +31,7 @@ class Assignment(_message.Message):
     REQUEST_TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     CANARY_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: str
     generation: int
@@ -41,7 +42,8 @@ class Assignment(_message.Message):
     request_timeout: _duration_pb2.Duration
     canary: _deployment_pb2.Canary
     environment: _containers.ScalarMap[str, str]
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[str] = ..., generation: _Optional[int] = ..., model_digest: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[_deployment_pb2.ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., canary: _Optional[_Union[_deployment_pb2.Canary, _Mapping]] = ..., environment: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    volumes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.VolumeMount]
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[str] = ..., generation: _Optional[int] = ..., model_digest: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[_deployment_pb2.ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., canary: _Optional[_Union[_deployment_pb2.Canary, _Mapping]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[_deployment_pb2.VolumeMount, _Mapping]]] = ...) -> None: ...
 
 class AssignmentSet(_message.Message):
     __slots__ = ("assignments", "revision", "epoch")

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "model_digest", "replicas", "resources", "max_ongoing_requests", "request_timeout", "max_queued_requests", "canary", "scaling", "pinned_replicas", "placement", "environment", "generation", "etag", "create_time", "update_time", "status")
+    __slots__ = ("name", "model_digest", "replicas", "resources", "max_ongoing_requests", "request_timeout", "max_queued_requests", "canary", "scaling", "pinned_replicas", "placement", "environment", "volumes", "generation", "etag", "create_time", "update_time", "status")
     class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACEMENT_UNSPECIFIED: _ClassVar[Deployment.Placement]
@@ -42,6 +42,7 @@ class Deployment(_message.Message):
     PINNED_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -59,12 +60,13 @@ class Deployment(_message.Message):
     pinned_replicas: int
     placement: Deployment.Placement
     environment: _containers.ScalarMap[str, str]
+    volumes: _containers.RepeatedCompositeFieldContainer[VolumeMount]
     generation: int
     etag: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     status: DeploymentStatus
-    def __init__(self, name: _Optional[str] = ..., model_digest: _Optional[str] = ..., replicas: _Optional[int] = ..., resources: _Optional[_Union[ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_requests: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., scaling: _Optional[_Union[_scaling_pb2.ScalingPolicy, _Mapping]] = ..., pinned_replicas: _Optional[int] = ..., placement: _Optional[_Union[Deployment.Placement, str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[DeploymentStatus, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model_digest: _Optional[str] = ..., replicas: _Optional[int] = ..., resources: _Optional[_Union[ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_requests: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., scaling: _Optional[_Union[_scaling_pb2.ScalingPolicy, _Mapping]] = ..., pinned_replicas: _Optional[int] = ..., placement: _Optional[_Union[Deployment.Placement, str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[VolumeMount, _Mapping]]] = ..., generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[DeploymentStatus, _Mapping]] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
     __slots__ = ("assigned_replica_count", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "updated_replica_count", "message", "target_replica_count", "unplaced_replica_count", "decision_reason", "startup_time", "observed_revision")
@@ -93,6 +95,14 @@ class DeploymentStatus(_message.Message):
     startup_time: _duration_pb2.Duration
     observed_revision: int
     def __init__(self, assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., updated_replica_count: _Optional[int] = ..., message: _Optional[str] = ..., target_replica_count: _Optional[int] = ..., unplaced_replica_count: _Optional[int] = ..., decision_reason: _Optional[str] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., observed_revision: _Optional[int] = ...) -> None: ...
+
+class VolumeMount(_message.Message):
+    __slots__ = ("name", "read_only")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    read_only: bool
+    def __init__(self, name: _Optional[str] = ..., read_only: _Optional[bool] = ...) -> None: ...
 
 class ReplicaResources(_message.Message):
     __slots__ = ("gpus", "gpu_memory_bytes", "accelerator_type", "cpus", "memory_bytes", "custom", "workers")

@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66orebay/v1/metrics.proto\x12\nforebay.v1\x1a\x15\x66orebay/v1/node.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x08Snapshot\x12/\n\x0bsample_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65ployments\x18\x02 \x03(\x0b\x32\x1a.forebay.v1.DeploymentLoad\x12\x1f\n\x05nodes\x18\x03 \x03(\x0b\x32\x10.forebay.v1.Node\"\xf4\x04\n\x0e\x44\x65ploymentLoad\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x19\n\x0cqueued_count\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rongoing_count\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11redelivered_count\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12 \n\x13\x61rrivals_per_second\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x30\n\nqueue_wait\x18\x06 \x01(\x0b\x32\x1c.forebay.v1.LatencyQuantiles\x12\x32\n\x0cservice_time\x18\x07 \x01(\x0b\x32\x1c.forebay.v1.LatencyQuantiles\x12\x1b\n\x13ready_replica_count\x18\x08 \x01(\x05\x12\x1e\n\x16starting_replica_count\x18\t \x01(\x05\x12\x1e\n\x16\x64raining_replica_count\x18\n \x01(\x05\x12\x1c\n\x14\x66\x61iled_replica_count\x18\x0b \x01(\x05\x12&\n\x03\x61ge\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11oldest_queued_age\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cpoison_count\x18\x0e \x01(\x03\x12/\n\x0cstartup_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.DurationB\x0f\n\r_queued_countB\x10\n\x0e_ongoing_countB\x14\n\x12_redelivered_countB\x16\n\x14_arrivals_per_second\"\xc2\x01\n\x10LatencyQuantiles\x12&\n\x03p50\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p95\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\'\n\x04mean\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.forebay.v1.Snapshot\"D\n\x15WatchSnapshotsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x16WatchSnapshotsResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.forebay.v1.Snapshot2\xbb\x01\n\x0eMetricsService\x12N\n\x0bGetSnapshot\x12\x1e.forebay.v1.GetSnapshotRequest\x1a\x1f.forebay.v1.GetSnapshotResponse\x12Y\n\x0eWatchSnapshots\x12!.forebay.v1.WatchSnapshotsRequest\x1a\".forebay.v1.WatchSnapshotsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18\x66orebay/v1/metrics.proto\x12\nforebay.v1\x1a\x15\x66orebay/v1/node.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8d\x01\n\x08Snapshot\x12/\n\x0bsample_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x64\x65ployments\x18\x02 \x03(\x0b\x32\x1a.forebay.v1.DeploymentLoad\x12\x1f\n\x05nodes\x18\x03 \x03(\x0b\x32\x10.forebay.v1.Node\"\xfb\x05\n\x0e\x44\x65ploymentLoad\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x19\n\x0cqueued_count\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x1a\n\rongoing_count\x18\x03 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11redelivered_count\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12 \n\x13\x61rrivals_per_second\x18\x05 \x01(\x01H\x03\x88\x01\x01\x12\x30\n\nqueue_wait\x18\x06 \x01(\x0b\x32\x1c.forebay.v1.LatencyQuantiles\x12\x32\n\x0cservice_time\x18\x07 \x01(\x0b\x32\x1c.forebay.v1.LatencyQuantiles\x12\x1b\n\x13ready_replica_count\x18\x08 \x01(\x05\x12\x1e\n\x16starting_replica_count\x18\t \x01(\x05\x12\x1e\n\x16\x64raining_replica_count\x18\n \x01(\x05\x12\x1c\n\x14\x66\x61iled_replica_count\x18\x0b \x01(\x05\x12&\n\x03\x61ge\x18\x0c \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x34\n\x11oldest_queued_age\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cpoison_count\x18\x0e \x01(\x03\x12/\n\x0cstartup_time\x18\x0f \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11queued_task_count\x18\x10 \x01(\x03H\x04\x88\x01\x01\x12\x1f\n\x12ongoing_task_count\x18\x11 \x01(\x03H\x05\x88\x01\x01\x12\x17\n\x0f\x64\x65\x61\x64_task_count\x18\x12 \x01(\x03\x42\x0f\n\r_queued_countB\x10\n\x0e_ongoing_countB\x14\n\x12_redelivered_countB\x16\n\x14_arrivals_per_secondB\x14\n\x12_queued_task_countB\x15\n\x13_ongoing_task_count\"\xc2\x01\n\x10LatencyQuantiles\x12&\n\x03p50\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p95\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x63ount\x18\x04 \x01(\x03\x12\'\n\x04mean\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x14\n\x12GetSnapshotRequest\"=\n\x13GetSnapshotResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.forebay.v1.Snapshot\"D\n\x15WatchSnapshotsRequest\x12+\n\x08interval\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"@\n\x16WatchSnapshotsResponse\x12&\n\x08snapshot\x18\x01 \x01(\x0b\x32\x14.forebay.v1.Snapshot2\xbb\x01\n\x0eMetricsService\x12N\n\x0bGetSnapshot\x12\x1e.forebay.v1.GetSnapshotRequest\x1a\x1f.forebay.v1.GetSnapshotResponse\x12Y\n\x0eWatchSnapshots\x12!.forebay.v1.WatchSnapshotsRequest\x1a\".forebay.v1.WatchSnapshotsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,17 +37,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SNAPSHOT']._serialized_start=129
   _globals['_SNAPSHOT']._serialized_end=270
   _globals['_DEPLOYMENTLOAD']._serialized_start=273
-  _globals['_DEPLOYMENTLOAD']._serialized_end=901
-  _globals['_LATENCYQUANTILES']._serialized_start=904
-  _globals['_LATENCYQUANTILES']._serialized_end=1098
-  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1100
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1120
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1122
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1183
-  _globals['_WATCHSNAPSHOTSREQUEST']._serialized_start=1185
-  _globals['_WATCHSNAPSHOTSREQUEST']._serialized_end=1253
-  _globals['_WATCHSNAPSHOTSRESPONSE']._serialized_start=1255
-  _globals['_WATCHSNAPSHOTSRESPONSE']._serialized_end=1319
-  _globals['_METRICSSERVICE']._serialized_start=1322
-  _globals['_METRICSSERVICE']._serialized_end=1509
+  _globals['_DEPLOYMENTLOAD']._serialized_end=1036
+  _globals['_LATENCYQUANTILES']._serialized_start=1039
+  _globals['_LATENCYQUANTILES']._serialized_end=1233
+  _globals['_GETSNAPSHOTREQUEST']._serialized_start=1235
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=1255
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=1257
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=1318
+  _globals['_WATCHSNAPSHOTSREQUEST']._serialized_start=1320
+  _globals['_WATCHSNAPSHOTSREQUEST']._serialized_end=1388
+  _globals['_WATCHSNAPSHOTSRESPONSE']._serialized_start=1390
+  _globals['_WATCHSNAPSHOTSRESPONSE']._serialized_end=1454
+  _globals['_METRICSSERVICE']._serialized_start=1457
+  _globals['_METRICSSERVICE']._serialized_end=1644
 # @@protoc_insertion_point(module_scope)

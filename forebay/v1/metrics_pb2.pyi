@@ -22,7 +22,7 @@ class Snapshot(_message.Message):
     def __init__(self, sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., deployments: _Optional[_Iterable[_Union[DeploymentLoad, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[_node_pb2.Node, _Mapping]]] = ...) -> None: ...
 
 class DeploymentLoad(_message.Message):
-    __slots__ = ("deployment", "queued_count", "ongoing_count", "redelivered_count", "arrivals_per_second", "queue_wait", "service_time", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "age", "oldest_queued_age", "poison_count", "startup_time")
+    __slots__ = ("deployment", "queued_count", "ongoing_count", "redelivered_count", "arrivals_per_second", "queue_wait", "service_time", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "age", "oldest_queued_age", "poison_count", "startup_time", "queued_task_count", "ongoing_task_count", "dead_task_count")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
     ONGOING_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -38,6 +38,9 @@ class DeploymentLoad(_message.Message):
     OLDEST_QUEUED_AGE_FIELD_NUMBER: _ClassVar[int]
     POISON_COUNT_FIELD_NUMBER: _ClassVar[int]
     STARTUP_TIME_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ONGOING_TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    DEAD_TASK_COUNT_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     queued_count: int
     ongoing_count: int
@@ -53,7 +56,10 @@ class DeploymentLoad(_message.Message):
     oldest_queued_age: _duration_pb2.Duration
     poison_count: int
     startup_time: _duration_pb2.Duration
-    def __init__(self, deployment: _Optional[str] = ..., queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., arrivals_per_second: _Optional[float] = ..., queue_wait: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., service_time: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., oldest_queued_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., poison_count: _Optional[int] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    queued_task_count: int
+    ongoing_task_count: int
+    dead_task_count: int
+    def __init__(self, deployment: _Optional[str] = ..., queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., arrivals_per_second: _Optional[float] = ..., queue_wait: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., service_time: _Optional[_Union[LatencyQuantiles, _Mapping]] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., oldest_queued_age: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., poison_count: _Optional[int] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., queued_task_count: _Optional[int] = ..., ongoing_task_count: _Optional[int] = ..., dead_task_count: _Optional[int] = ...) -> None: ...
 
 class LatencyQuantiles(_message.Message):
     __slots__ = ("p50", "p95", "p99", "count", "mean")

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Node(_message.Message):
-    __slots__ = ("name", "slot_count", "gpus", "replicas", "state", "last_report_time", "applied_revision", "agent_version", "gpu_message", "cpus", "memory_bytes", "custom")
+    __slots__ = ("name", "slot_count", "gpus", "replicas", "state", "last_report_time", "applied_revision", "agent_version", "gpu_message", "cpus", "memory_bytes", "custom", "volumes", "read_only_volumes")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Node.State]
@@ -42,6 +42,8 @@ class Node(_message.Message):
     CPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_VOLUMES_FIELD_NUMBER: _ClassVar[int]
     name: str
     slot_count: int
     gpus: _containers.RepeatedCompositeFieldContainer[Gpu]
@@ -54,7 +56,9 @@ class Node(_message.Message):
     cpus: float
     memory_bytes: int
     custom: _containers.ScalarMap[str, float]
-    def __init__(self, name: _Optional[str] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., state: _Optional[_Union[Node.State, str]] = ..., last_report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    volumes: _containers.RepeatedScalarFieldContainer[str]
+    read_only_volumes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., state: _Optional[_Union[Node.State, str]] = ..., last_report_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., applied_revision: _Optional[int] = ..., agent_version: _Optional[str] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ..., volumes: _Optional[_Iterable[str]] = ..., read_only_volumes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Gpu(_message.Message):
     __slots__ = ("uuid", "product_name", "memory_total_bytes", "memory_used_bytes", "utilization_ratio", "simulated")
@@ -156,7 +160,7 @@ class NodeRegistration(_message.Message):
     def __init__(self, node: _Optional[str] = ..., instance_id: _Optional[str] = ..., agent_version: _Optional[str] = ...) -> None: ...
 
 class NodeReport(_message.Message):
-    __slots__ = ("sequence_number", "sample_time", "slot_count", "gpus", "replicas", "applied_revision", "draining", "gpu_message", "cpus", "memory_bytes", "custom")
+    __slots__ = ("sequence_number", "sample_time", "slot_count", "gpus", "replicas", "applied_revision", "draining", "gpu_message", "cpus", "memory_bytes", "custom", "volumes", "read_only_volumes")
     class CustomEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -175,6 +179,8 @@ class NodeReport(_message.Message):
     CPUS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_FIELD_NUMBER: _ClassVar[int]
+    VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    READ_ONLY_VOLUMES_FIELD_NUMBER: _ClassVar[int]
     sequence_number: int
     sample_time: _timestamp_pb2.Timestamp
     slot_count: int
@@ -186,7 +192,9 @@ class NodeReport(_message.Message):
     cpus: float
     memory_bytes: int
     custom: _containers.ScalarMap[str, float]
-    def __init__(self, sequence_number: _Optional[int] = ..., sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., applied_revision: _Optional[int] = ..., draining: _Optional[bool] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    volumes: _containers.RepeatedScalarFieldContainer[str]
+    read_only_volumes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence_number: _Optional[int] = ..., sample_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., slot_count: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[ReplicaStatus, _Mapping]]] = ..., applied_revision: _Optional[int] = ..., draining: _Optional[bool] = ..., gpu_message: _Optional[str] = ..., cpus: _Optional[float] = ..., memory_bytes: _Optional[int] = ..., custom: _Optional[_Mapping[str, float]] = ..., volumes: _Optional[_Iterable[str]] = ..., read_only_volumes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ReportResponse(_message.Message):
     __slots__ = ("report_interval", "acknowledged_sequence_number")

@@ -12,7 +12,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScalingPolicy(_message.Message):
-    __slots__ = ("policy", "min_replicas", "max_replicas", "initial_replicas", "upscaling_factor", "downscaling_factor", "upscale_delay", "downscale_delay", "downscale_to_zero_delay", "advisory")
+    __slots__ = ("policy", "min_replicas", "max_replicas", "initial_replicas", "upscaling_factor", "downscaling_factor", "upscale_delay", "downscale_delay", "downscale_to_zero_delay", "advisory", "windows")
     POLICY_FIELD_NUMBER: _ClassVar[int]
     MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     MAX_REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -23,6 +23,7 @@ class ScalingPolicy(_message.Message):
     DOWNSCALE_DELAY_FIELD_NUMBER: _ClassVar[int]
     DOWNSCALE_TO_ZERO_DELAY_FIELD_NUMBER: _ClassVar[int]
     ADVISORY_FIELD_NUMBER: _ClassVar[int]
+    WINDOWS_FIELD_NUMBER: _ClassVar[int]
     policy: Policy
     min_replicas: int
     max_replicas: int
@@ -33,7 +34,20 @@ class ScalingPolicy(_message.Message):
     downscale_delay: _duration_pb2.Duration
     downscale_to_zero_delay: _duration_pb2.Duration
     advisory: bool
-    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ..., min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., downscale_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., downscale_to_zero_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., advisory: _Optional[bool] = ...) -> None: ...
+    windows: _containers.RepeatedCompositeFieldContainer[ScalingWindow]
+    def __init__(self, policy: _Optional[_Union[Policy, _Mapping]] = ..., min_replicas: _Optional[int] = ..., max_replicas: _Optional[int] = ..., initial_replicas: _Optional[int] = ..., upscaling_factor: _Optional[float] = ..., downscaling_factor: _Optional[float] = ..., upscale_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., downscale_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., downscale_to_zero_delay: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., advisory: _Optional[bool] = ..., windows: _Optional[_Iterable[_Union[ScalingWindow, _Mapping]]] = ...) -> None: ...
+
+class ScalingWindow(_message.Message):
+    __slots__ = ("begin", "end", "timezone", "min_replicas")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    TIMEZONE_FIELD_NUMBER: _ClassVar[int]
+    MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    begin: str
+    end: str
+    timezone: str
+    min_replicas: int
+    def __init__(self, begin: _Optional[str] = ..., end: _Optional[str] = ..., timezone: _Optional[str] = ..., min_replicas: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("ongoing_requests", "queue_depth", "request_latency", "queue_size", "max_of", "custom")
@@ -92,7 +106,7 @@ class CustomPolicy(_message.Message):
     def __init__(self, function: _Optional[str] = ...) -> None: ...
 
 class ScaleSignals(_message.Message):
-    __slots__ = ("queued_count", "ongoing_count", "redelivered_count", "mean_load", "mean_held_load", "service_time_s", "arrivals_per_second", "age_s", "assigned_replica_count", "ready_replica_count", "starting_replica_count", "unstartable_replica_count", "custom_replica_count", "custom_error", "queue_wait_p95_s", "poison_count")
+    __slots__ = ("queued_count", "ongoing_count", "redelivered_count", "mean_load", "mean_held_load", "service_time_s", "arrivals_per_second", "age_s", "assigned_replica_count", "ready_replica_count", "starting_replica_count", "unstartable_replica_count", "custom_replica_count", "custom_error", "queue_wait_p95_s", "poison_count", "window_min_replicas")
     QUEUED_COUNT_FIELD_NUMBER: _ClassVar[int]
     ONGOING_COUNT_FIELD_NUMBER: _ClassVar[int]
     REDELIVERED_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +123,7 @@ class ScaleSignals(_message.Message):
     CUSTOM_ERROR_FIELD_NUMBER: _ClassVar[int]
     QUEUE_WAIT_P95_S_FIELD_NUMBER: _ClassVar[int]
     POISON_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_MIN_REPLICAS_FIELD_NUMBER: _ClassVar[int]
     queued_count: int
     ongoing_count: int
     redelivered_count: int
@@ -125,7 +140,8 @@ class ScaleSignals(_message.Message):
     custom_error: str
     queue_wait_p95_s: float
     poison_count: int
-    def __init__(self, queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., mean_load: _Optional[float] = ..., mean_held_load: _Optional[float] = ..., service_time_s: _Optional[float] = ..., arrivals_per_second: _Optional[float] = ..., age_s: _Optional[float] = ..., assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., unstartable_replica_count: _Optional[int] = ..., custom_replica_count: _Optional[float] = ..., custom_error: _Optional[str] = ..., queue_wait_p95_s: _Optional[float] = ..., poison_count: _Optional[int] = ...) -> None: ...
+    window_min_replicas: int
+    def __init__(self, queued_count: _Optional[int] = ..., ongoing_count: _Optional[int] = ..., redelivered_count: _Optional[int] = ..., mean_load: _Optional[float] = ..., mean_held_load: _Optional[float] = ..., service_time_s: _Optional[float] = ..., arrivals_per_second: _Optional[float] = ..., age_s: _Optional[float] = ..., assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., unstartable_replica_count: _Optional[int] = ..., custom_replica_count: _Optional[float] = ..., custom_error: _Optional[str] = ..., queue_wait_p95_s: _Optional[float] = ..., poison_count: _Optional[int] = ..., window_min_replicas: _Optional[int] = ...) -> None: ...
 
 class ScaleState(_message.Message):
     __slots__ = ("target_replica_count", "fewest_wished", "most_wished")
@@ -176,6 +192,7 @@ class ScaleDecision(_message.Message):
         RULE_NO_TRAFFIC: _ClassVar[ScaleDecision.Rule]
         RULE_CUSTOM_FAILED: _ClassVar[ScaleDecision.Rule]
         RULE_BUSY: _ClassVar[ScaleDecision.Rule]
+        RULE_WINDOW: _ClassVar[ScaleDecision.Rule]
     RULE_UNSPECIFIED: ScaleDecision.Rule
     RULE_FIXED: ScaleDecision.Rule
     RULE_MANUAL: ScaleDecision.Rule
@@ -194,6 +211,7 @@ class ScaleDecision(_message.Message):
     RULE_NO_TRAFFIC: ScaleDecision.Rule
     RULE_CUSTOM_FAILED: ScaleDecision.Rule
     RULE_BUSY: ScaleDecision.Rule
+    RULE_WINDOW: ScaleDecision.Rule
     NAME_FIELD_NUMBER: _ClassVar[int]
     DECIDE_TIME_FIELD_NUMBER: _ClassVar[int]
     NOW_S_FIELD_NUMBER: _ClassVar[int]

@@ -5,6 +5,8 @@ after a restart of a single nats-server, so every process that uses one makes su
 it connects. Deployments, assignments and models are on disk.
 """
 
+from dataclasses import replace
+
 import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext
@@ -92,17 +94,17 @@ _DECISIONS_CONFIG = StreamConfig(
 
 async def ensure_decisions(js: JetStreamContext) -> None:
     """Makes sure of the journal of scale decisions."""
-    await _ensure(js, _DECISIONS_CONFIG)
+    await ensure_stream(js, _DECISIONS_CONFIG)
 
 
 async def ensure_requests(js: JetStreamContext) -> None:
     """Makes sure of the stream of requests."""
-    await _ensure(js, _REQUESTS_CONFIG)
+    await ensure_stream(js, _REQUESTS_CONFIG)
 
 
 async def ensure_kept_replies(js: JetStreamContext) -> None:
     """Makes sure of the stream of kept replies."""
-    await _ensure(js, _KEPT_REPLIES_CONFIG)
+    await ensure_stream(js, _KEPT_REPLIES_CONFIG)
 
 
 async def ensure_request_consumer(
@@ -200,13 +202,24 @@ def jetstream(client: Client) -> JetStreamContext:
     return client.jetstream(timeout=5)
 
 
-async def _ensure(js: JetStreamContext, config: StreamConfig) -> None:
-    """Makes sure of a stream; one of an earlier version gets the configuration of this one."""
+async def ensure_stream(
+    js: JetStreamContext, config: StreamConfig, keep_size: bool = False
+) -> None:
+    """Makes sure of a stream; one of an earlier version gets the configuration of this one.
+
+    Args:
+        js: the JetStream context.
+        config: the stream.
+        keep_size: leaves the size of one that is there as it is: an operator may have changed it.
+    """
     try:
         await js.add_stream(config)
     except nats.js.errors.APIError as error:
         if error.err_code != _OTHER_CONFIGURATION:
             raise
+        if keep_size:
+            there = (await js.stream_info(config.name or "")).config
+            config = replace(config, max_bytes=there.max_bytes, num_replicas=there.num_replicas)
         await js.update_stream(config)
 
 

@@ -55,6 +55,8 @@ PURE = (
     "services/autoscaler/scaling/signals.py",
     "services/autoscaler/scaling/wishes.py",
     "services/wire/protobuf_scan.py",
+    "services/wire/tasks/states.py",
+    "services/wire/tasks/subjects.py",
     "services/router/request_check.py",
     "services/metrics/arrivals.py",
     "services/metrics/loads.py",

@@ -1,0 +1,1 @@
+"""Tasks as they are kept in JetStream, for all who submit, run, end or look at them."""

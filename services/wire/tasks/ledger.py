@@ -1,0 +1,274 @@
+"""What becomes of a task, written down: stored once, ended once.
+
+That a task has ended is one message on a subject of its own, in a stream that takes one message of
+each subject and refuses the next: whoever writes first decides, whatever crashes, comes late or
+comes twice. The message in the queue goes only after that.
+"""
+
+import json
+
+import nats.errors
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from forebay.v1.inference_pb2 import InferResponse
+from forebay.v1.task_pb2 import Task
+from forebay.v1.task_record_pb2 import (
+    CallbackEnvelope,
+    DeadTask,
+    TaskEnvelope,
+    TaskProgress,
+)
+from services.wire import names
+from services.wire.nats_link import NatsLink
+from services.wire.stored_publisher import (
+    Stored,
+    StoredPublisher,
+    StreamMissingError,
+    SubjectTakenError,
+)
+from services.wire.stream_reader import StoredMessage, StreamReader
+from services.wire.tasks import states, streams, subjects
+
+INLINE_RESULT_BYTES = 256 * 1024
+"""Results above this are kept beside their task, in a stream of their own."""
+
+
+class TaskLedger:
+    """Tasks in JetStream, for routers, agents and the autoscaler alike.
+
+    Every method raises nats.errors.Error if the server cannot be reached or does not answer, after
+    which what was to be written may be written or not: do it again.
+    """
+
+    def __init__(self, link: NatsLink) -> None:
+        """Works once the link is connected, and makes sure of the streams then."""
+        self._link = link
+        self._publisher = StoredPublisher(link)
+        self._reader = StreamReader(link)
+        self._consumers: set[tuple[str, int]] = set()
+        link.on_connected(self._on_connected)
+
+    @property
+    def reader(self) -> StreamReader:
+        """Reads the streams of tasks."""
+        return self._reader
+
+    @property
+    def publisher(self) -> StoredPublisher:
+        """Publishes to them."""
+        return self._publisher
+
+    async def enqueue(self, envelope: TaskEnvelope, message_id: str = "") -> Stored:
+        """Stores a task in the queue and says that it waits.
+
+        Args:
+            envelope: complete; `task.expire_time` says when it expires.
+            message_id: what JetStream tells duplicates by; empty means the task's id.
+
+        Raises:
+            services.wire.stored_publisher.NotStoredError: if the queue refuses it.
+        """
+        task = envelope.task
+        await self.ensure_consumer(envelope.deployment, task.priority)
+        subject = subjects.task(
+            envelope.deployment,
+            task.priority,
+            envelope.task_id,
+            task.batch,
+            task.expire_time.seconds,
+        )
+        return await self._publish(
+            subject, envelope.SerializeToString(), message_id or envelope.task_id
+        )
+
+    async def ensure_consumer(self, deployment: str, priority: int) -> None:
+        """Makes sure once per connection of the consumer that a task will wait for."""
+        key = (deployment, priority)
+        if key not in self._consumers:
+            await streams.ensure_consumer(self._link.jetstream, deployment, priority)
+            self._consumers.add(key)
+
+    def forget_consumers(self, deployment: str) -> None:
+        """Takes note that a deployment was deleted, and its consumers with it."""
+        self._consumers = {key for key in self._consumers if key[0] != deployment}
+
+    async def finish(self, task: Task, result: bytes = b"") -> bool:
+        """Writes down that a task has ended, unless it has ended before.
+
+        Args:
+            task: as it ended: a terminal state, `end_time`, `outcome`, `error`. `result` unset.
+            result: a serialised InferResponse, if it SUCCEEDED.
+
+        Returns:
+            Whether this is how it ended. False: it had ended before, and stays as it ended then.
+
+        Raises:
+            services.wire.stored_publisher.NotStoredError: if there is no room for it.
+        """
+        deployment, task_id = task_ids(task.name)
+        assert task.state in states.TERMINAL, "only what has ended is written down"
+        ttl_s = max(1, int(task.result_ttl.ToSeconds()))
+        record = Task()
+        record.CopyFrom(task)
+        record.result_size_bytes = len(result)
+        record.expire_time.FromNanoseconds(task.end_time.ToNanoseconds() + ttl_s * 10**9)
+        if len(result) > INLINE_RESULT_BYTES:
+            # Before the task: a task that has a result must not be seen without it.
+            await self._publish(
+                subjects.result(deployment, task_id), result, ttl_s=min(ttl_s + 60, 2**31)
+            )
+        elif result:
+            record.result.MergeFromString(result)
+        try:
+            await self._publish(
+                subjects.ended(deployment, task_id, task.batch),
+                record.SerializeToString(),
+                ttl_s=ttl_s,
+            )
+        except SubjectTakenError:
+            return False
+        if task.callback_url:
+            await self._order_callback(deployment, task_id, record)
+        return True
+
+    async def order_callback(self, task: Task) -> None:
+        """Makes sure that the call for an ended task is ordered; ordering it twice is one call."""
+        deployment, task_id = task_ids(task.name)
+        if task.callback_url:
+            await self._order_callback(deployment, task_id, task)
+
+    async def ended(self, deployment: str, task_id: str, with_result: bool = True) -> Task | None:
+        """A task that has ended; None if it has not, or is forgotten."""
+        message = await self._reader.last(streams.ENDED, subjects.ended(deployment, task_id))
+        if message is None:
+            return None
+        task: Task = Task.FromString(message.data)
+        if not with_result:
+            task.ClearField("result")
+        elif task.result_size_bytes and not task.HasField("result"):
+            task.result.CopyFrom(await self.large_result(deployment, task_id))
+        return task
+
+    async def large_result(self, deployment: str, task_id: str) -> InferResponse:
+        """A result that is kept beside its task; empty if it has gone."""
+        message = await self._reader.last(streams.RESULTS, subjects.result(deployment, task_id))
+        response: InferResponse = InferResponse.FromString(message.data if message else b"")
+        return response
+
+    async def queued(self, deployment: str, task_id: str) -> StoredMessage | None:
+        """The message of a task in the queue, a TaskEnvelope; None if there is none."""
+        return await self._reader.last(streams.TASKS, subjects.any_task(deployment, task_id))
+
+    async def progress(self, deployment: str, task_id: str) -> TaskProgress:
+        """What is known of a task that was tried; empty if nothing is."""
+        message = await self._reader.last(streams.PROGRESS, subjects.progress(deployment, task_id))
+        progress: TaskProgress = TaskProgress.FromString(message.data if message else b"")
+        return progress
+
+    async def keep_progress(self, deployment: str, task_id: str, progress: TaskProgress) -> None:
+        """Writes down what is known of a task that was tried."""
+        await self._publish(subjects.progress(deployment, task_id), progress.SerializeToString())
+
+    async def bury(self, dead: DeadTask) -> None:
+        """Keeps a failed task, so that it can be looked at and tried again."""
+        envelope = dead.envelope
+        await self._publish(
+            subjects.dead(envelope.deployment, envelope.task_id), dead.SerializeToString()
+        )
+
+    async def dead(self, deployment: str, task_id: str) -> DeadTask | None:
+        """A failed task with what it takes to try it again; None if there is none."""
+        message = await self._reader.last(streams.DEAD, subjects.dead(deployment, task_id))
+        return None if message is None else DeadTask.FromString(message.data)
+
+    async def remove_queued(self, sequence: int) -> None:
+        """Takes a message out of the queue; no error if it has gone."""
+        await self._delete(streams.TASKS, sequence)
+
+    async def forget(self, deployment: str, task_id: str) -> None:
+        """Forgets a task that has ended: how it ended, its result, its dead letter."""
+        for stream, subject in (
+            (streams.RESULTS, subjects.result(deployment, task_id)),
+            (streams.PROGRESS, subjects.progress(deployment, task_id)),
+            (streams.DEAD, subjects.dead(deployment, task_id)),
+            (streams.ENDED, subjects.ended(deployment, task_id)),
+        ):
+            await self._link.jetstream.purge_stream(stream, subject=subject)
+
+    async def forget_progress(self, deployment: str, task_id: str) -> None:
+        """Forgets what was known of a task before it ended."""
+        await self._link.jetstream.purge_stream(
+            streams.PROGRESS, subject=subjects.progress(deployment, task_id)
+        )
+
+    def tell_waiting(self, deployment: str, priority: int) -> None:
+        """Says to idle replicas that a task waits; nothing depends on its arrival."""
+        self._tell(subjects.waiting(deployment), str(priority).encode())
+
+    def tell_cancelled(self, deployment: str, task_id: str) -> None:
+        """Says to the replica that runs a task that it was cancelled."""
+        self._tell(subjects.cancel(deployment), task_id.encode())
+
+    def _tell(self, subject: str, payload: bytes) -> None:
+        if self._link.client.is_connected:
+            self._link.client.send(subject, payload)
+
+    async def _order_callback(self, deployment: str, task_id: str, task: Task) -> None:
+        order = CallbackEnvelope(task_id=task_id, deployment=deployment, task=task)
+        order.task.ClearField("result")
+        await self._publish(
+            subjects.callback(deployment, task_id), order.SerializeToString(), f"{task_id}.callback"
+        )
+
+    async def _publish(
+        self, subject: str, payload: bytes, message_id: str = "", ttl_s: int | None = None
+    ) -> Stored:
+        try:
+            return await self._publisher.publish(subject, payload, message_id, ttl_s)
+        except StreamMissingError:
+            await streams.ensure(self._link.jetstream)
+            return await self._publisher.publish(subject, payload, message_id, ttl_s)
+
+    async def _delete(self, stream: str, sequence: int) -> None:
+        answer = await self._link.client.request(
+            f"$JS.API.STREAM.MSG.DELETE.{stream}",
+            json.dumps({"seq": sequence, "no_erase": True}).encode(),
+            timeout=5,
+        )
+        error = json.loads(answer.data).get("error")
+        if error and error.get("code") != 404 and error.get("err_code") not in _NO_MESSAGE:
+            raise nats.errors.Error(str(error.get("description", error)))
+
+    async def _on_connected(self) -> None:
+        await streams.ensure(self._link.jetstream)
+        self._consumers.clear()
+
+
+_NO_MESSAGE = frozenset({10037, 10043, 10057})
+"""JetStream's error codes for a message that is not there."""
+
+
+def task_name(deployment: str, task_id: str) -> str:
+    """Resource name of a task."""
+    return f"{names.deployment_name(deployment)}/tasks/{task_id}"
+
+
+def task_ids(name: str) -> tuple[str, str]:
+    """Ids of the deployment and the task of a resource name `deployments/{d}/tasks/{task}`.
+
+    Raises:
+        services.wire.names.InvalidNameError: if `name` is not such a name.
+    """
+    parent, _, task_id = name.partition("/tasks/")
+    if not names.is_id(task_id):
+        raise names.InvalidNameError(
+            f"{names.quoted(name)} is not a task: write deployments/{{deployment}}/tasks/{{task}}"
+        )
+    return names.deployment_id(parent), task_id
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """An instant, seconds since the epoch, as protos have it."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(int(seconds * 1e9))
+    return stamp

@@ -11,6 +11,7 @@ from services.autoscaler.consumers import Consumers
 from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.deployment_service import DeploymentService
 from services.autoscaler.deployments import Deployments
+from services.autoscaler.duties import Duties
 from services.autoscaler.journal import Journal
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.load import LoadWatch
@@ -66,6 +67,8 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
     declared = Deployments(deployments, models, consumers, clock, custom)
     _register(server, DeploymentService(declared), ModelService(models), watches)
+    duties = Duties(settings, link, deployments, assignments, leadership, clock)
+    duties.serve(server)
     health = Health(server, SERVICE_NAMES)
     await server.start()
     process.announce(settings, autoscaler=address)
@@ -84,6 +87,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
             waking=waking.run(),
             custom=custom.run(),
             provider=feed.run(),
+            **duties.work(),
             housekeeping=housekeeping.run(models, deployments, assignments, leadership, clock),
             # A standby serves too: health says who can answer, the lease who leads.
             health=health.follow(lambda: link.connected),

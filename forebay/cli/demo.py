@@ -28,7 +28,8 @@ from forebay.v1.scaling_pb2 import ScaleDecision
 # The first request waits until the model's Python environment is built.
 FIRST_TIMEOUT_S = 300.0
 INFER_TIMEOUT_S = 60.0
-ZERO_TIMEOUT_S = 60.0
+ZERO_TIMEOUT_S = 180.0
+"""A replica that is slow to start has its chance for at least 60 s, and counts until then."""
 
 TASKS_PER_REPLICA = 4
 IDLE_S = 3.0

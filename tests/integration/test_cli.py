@@ -255,6 +255,7 @@ async def test_a_killed_agents_triton_ends_with_the_mesh(tmp_path: Path) -> None
         assert up.left() == []
 
 
+@pytest.mark.timeout(300)
 def test_the_demo_runs_and_leaves_nothing() -> None:
     shown = demo_json()
     labels = {Path(result["input"]).name: result["outputs"]["LABEL"] for result in shown["results"]}
@@ -270,7 +271,7 @@ def test_the_demo_runs_and_leaves_nothing() -> None:
 
 
 def demo_json() -> dict[str, list[dict[str, object]]]:
-    ran: Ran = run_forebay("demo", "-o", "json", timeout_s=170)
+    ran: Ran = run_forebay("demo", "-o", "json", timeout_s=280)
     shown: dict[str, list[dict[str, object]]] = ran.json()
     return shown
 

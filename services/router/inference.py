@@ -17,7 +17,6 @@ from forebay.v1.envelope_pb2 import (
     ReplyEnvelope,
     RequestEnvelope,
 )
-from services.router import request_check
 from services.router.body_arena import Block, BodyArena
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
@@ -26,7 +25,7 @@ from services.router.pending import PendingCall, PendingCalls
 from services.router.queue import RequestQueue
 from services.runtime import telemetry
 from services.runtime.clock import Clock
-from services.wire import names, subjects
+from services.wire import names, request_check, subjects
 from services.wire.nats_link import NatsLink
 from services.wire.outcomes import LABELS, OutcomeError
 

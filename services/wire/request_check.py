@@ -38,11 +38,7 @@ def check(body: bytes) -> CheckedRequest:
         OutcomeError: INVALID_ARGUMENT if it is too large, malformed, names no legal deployment or
             uses parameters that make no sense here.
     """
-    if len(body) > MAX_BODY_BYTES:
-        raise _invalid(
-            f"the request is {len(body)} bytes; the limit is {MAX_BODY_BYTES} bytes (8 MiB). "
-            "Send fewer elements in a request"
-        )
+    _check_size(len(body))
     parts: protobuf_scan.BodyParts | None = None
     try:
         if len(body) >= CLAIM_THRESHOLD_BYTES:
@@ -50,8 +46,38 @@ def check(body: bytes) -> CheckedRequest:
         request = InferRequest.FromString(body if parts is None else parts.head)
     except (DecodeError, protobuf_scan.MalformedError) as error:
         raise _invalid(f"the request is not a serialised InferRequest: {error}") from error
+    check_fields(request)
+    if parts is not None and (
+        len(parts.head) > MAX_CLAIM_HEAD_BYTES
+        or len(parts.raw_spans) != len(request.inputs)
+        or not all(length for _, length in parts.raw_spans)
+    ):
+        parts = None
+    return CheckedRequest(request.model_name, request.idempotency_key, parts)
+
+
+def check_message(request: InferRequest, size_bytes: int) -> None:
+    """Checks an InferRequest that came as part of another message, decoded already.
+
+    Args:
+        request: the request.
+        size_bytes: its size, serialised.
+
+    Raises:
+        OutcomeError: INVALID_ARGUMENT, as `check` does.
+    """
+    _check_size(size_bytes)
+    check_fields(request)
+
+
+def check_fields(request: InferRequest) -> None:
+    """Checks everything but the size and the tensors' bytes.
+
+    Raises:
+        OutcomeError: INVALID_ARGUMENT, as `check` does.
+    """
     try:
-        deployment = names.check_id(request.model_name, "deployment")
+        names.check_id(request.model_name, "deployment")
     except names.InvalidNameError as error:
         raise _invalid(f"model_name: {error}") from error
     if len(request.idempotency_key) > MAX_IDEMPOTENCY_KEY_LENGTH:
@@ -66,13 +92,14 @@ def check(body: bytes) -> CheckedRequest:
     for output in request.outputs:
         if output.parameters:
             _check_parameters(f"output {names.quoted(output.name)}", output.parameters)
-    if parts is not None and (
-        len(parts.head) > MAX_CLAIM_HEAD_BYTES
-        or len(parts.raw_spans) != len(request.inputs)
-        or not all(length for _, length in parts.raw_spans)
-    ):
-        parts = None
-    return CheckedRequest(deployment, request.idempotency_key, parts)
+
+
+def _check_size(size_bytes: int) -> None:
+    if size_bytes > MAX_BODY_BYTES:
+        raise _invalid(
+            f"the request is {size_bytes} bytes; the limit is {MAX_BODY_BYTES} bytes (8 MiB). "
+            "Send fewer elements in a request"
+        )
 
 
 def _check_parameters(where: str, parameters: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from forebay.v1.envelope_pb2 import OUTCOME_INVALID_ARGUMENT
 from forebay.v1.inference_pb2 import InferRequest
-from services.router import request_check
+from services.wire import request_check
 from services.wire.limits import CLAIM_THRESHOLD_BYTES, MAX_BODY_BYTES
 from services.wire.outcomes import OutcomeError
 

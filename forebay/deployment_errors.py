@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from forebay import resources_file, scaling_file
+from forebay import resources_file, scaling_file, volumes_file
 from forebay.deployment_yaml import Problem, Text
 from forebay.renamed_keys import Renamed
 
@@ -20,6 +20,7 @@ LEGAL = {
     "scaling.policies.policy": "ongoing_requests, queue_depth, request_latency, queue_size or "
     "custom",
     **resources_file.LEGAL,
+    **volumes_file.LEGAL,
     "placement": "compact or spread",
     "max_ongoing_requests": "a whole number from 1 to 1024",
     "request_timeout_s": "seconds from 0.001 to 86400",
@@ -31,6 +32,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "resources": resources_file.Resources,
     "scaling": scaling_file.ScalingSpec,
     "scaling.policies": scaling_file.InnerPolicy,
+    "volumes.*": volumes_file.VolumeOptions,
 }
 _MAX_SHOWN_CHARACTERS = 80
 
@@ -74,7 +76,7 @@ def _is(key: str, value: object) -> str:
 
 def _legal(key: str) -> str:
     """What is legal for a key, or for the values of the map that it is in."""
-    plain = _without_numbers(key)
+    plain = _plain(key)
     return LEGAL.get(plain) or LEGAL.get(f"{plain.rpartition('.')[0]}.*", "")
 
 
@@ -89,7 +91,7 @@ def _guess(problem: Any) -> str:
 def _known(key: str, top: type[BaseModel]) -> str:
     """The keys there are beside an unknown one, and which was probably meant."""
     parent, _, last = key.rpartition(".")
-    model = _MODELS.get(_without_numbers(parent), top)
+    model = _MODELS.get(_plain(parent), top)
     fields = list(model.model_fields)
     close = [f"{name}.{last}" for name, other in _MODELS.items() if last in other.model_fields][:1]
     close = close or difflib.get_close_matches(last, fields, n=1)
@@ -102,8 +104,9 @@ def _question(close: list[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _without_numbers(key: str) -> str:
-    return re.sub(r"\.[0-9]+(?=\.|$)", "", key)
+def _plain(key: str) -> str:
+    """A key without the numbers of items and the names of volumes."""
+    return re.sub(r"^(volumes)\.[^.]+", r"\1.*", re.sub(r"\.[0-9]+(?=\.|$)", "", key))
 
 
 def _shown(value: object) -> str:

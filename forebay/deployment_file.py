@@ -22,6 +22,8 @@ from forebay.resources_file import (
 )
 from forebay.scaling_file import STRICT, ScalingSpec, duration, problems_of
 from forebay.v1.deployment_pb2 import Canary, Deployment
+from forebay.volumes_file import VolumeItem, mounts, volume_problems
+from services.wire import deployment_words as words
 from services.wire.names import InvalidNameError, check_id, deployment_name
 
 __all__ = ["DeploymentFile", "DeploymentFileError", "DeploymentSpec", "Parsed", "load", "parse"]
@@ -62,6 +64,12 @@ class DeploymentSpec(BaseModel):
         max_length=MAX_ENVIRONMENT,
         description="Environment variables of every replica's Triton. Thread counts such as "
         "OMP_NUM_THREADS follow resources.cpus unless they are set here.",
+    )
+    volumes: list[VolumeItem] = Field(
+        default=[],
+        max_length=words.MAX_VOLUMES,
+        description="Folders that all replicas share, by the names that nodes give them: `data`, "
+        "or `data: {read_only: true}`.",
     )
     max_ongoing_requests: int = Field(
         default=8, ge=1, le=1024, description="Requests one replica works on at once."
@@ -106,6 +114,7 @@ class DeploymentSpec(BaseModel):
             canary=Canary(mode=Canary.MODE_OFF if self.canary == "off" else Canary.MODE_ZEROS),
             placement=Deployment.PLACEMENT_SPREAD if spread else Deployment.PLACEMENT_COMPACT,
             environment=self.environment,
+            volumes=mounts(self.volumes),
         )
         if self.scaling is not None:
             deployment.scaling.CopyFrom(self.scaling.to_proto(self.max_ongoing_requests))
@@ -203,6 +212,7 @@ def _problems(spec: DeploymentSpec) -> Iterator[Problem]:
         return
     yield from resource_problems(spec.resources)
     yield from environment_problems(spec.environment)
+    yield from volume_problems(spec.volumes)
     if spec.scaling is None:
         return
     if "replicas" in spec.model_fields_set:
@@ -224,7 +234,8 @@ def _nulls(model: BaseModel, prefix: str = "") -> Iterator[str]:
             yield from _nulls(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             for index, item in enumerate(value):
-                yield from _nulls(item, f"{prefix}{key}.{index}.")
+                if isinstance(item, BaseModel):
+                    yield from _nulls(item, f"{prefix}{key}.{index}.")
 
 
 def _in_directory(directory: Path) -> Path:

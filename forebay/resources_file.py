@@ -119,11 +119,8 @@ def environment_problems(environment: Mapping[str, str]) -> Iterator[Problem]:
         if not words.is_variable(name):
             yield Problem(key, f"cannot name a variable; legal is {words.LEGAL_VARIABLE}")
         elif words.is_reserved(name):
-            reserved = ", ".join(words.RESERVED_VARIABLES)
             yield Problem(
-                key,
-                f"is set by the node agent; leave it out. Reserved are {reserved} and "
-                f"{words.RESERVED_PREFIX}*",
+                key, f"is set by the node agent; leave it out. Reserved are {words.RESERVED}"
             )
         elif not words.is_variable_value(value):
             yield Problem(key, f"has {len(value)} characters; legal is {words.LEGAL_VALUE}")

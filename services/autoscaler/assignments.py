@@ -3,10 +3,10 @@
 The only place where the two meet: decisions know no protos.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet
-from forebay.v1.deployment_pb2 import Deployment, ReplicaResources
+from forebay.v1.deployment_pb2 import Deployment, ReplicaResources, VolumeMount
 from services.autoscaler.capacity import Demand, Share
 from services.autoscaler.placement import Strategy
 from services.autoscaler.plan import NodeChange
@@ -15,7 +15,7 @@ from services.autoscaler.roster import Assigned
 from services.wire import names
 
 
-def demand_of(resources: ReplicaResources) -> Demand:
+def demand_of(resources: ReplicaResources, volumes: Iterable[VolumeMount] = ()) -> Demand:
     """What one replica needs."""
     return Demand(
         resources.gpus,
@@ -24,11 +24,12 @@ def demand_of(resources: ReplicaResources) -> Demand:
         resources.cpus,
         resources.memory_bytes,
         tuple(sorted(resources.custom.items())),
+        tuple(sorted((volume.name, volume.read_only) for volume in volumes)),
     )
 
 
 def resources_of(demand: Demand) -> ReplicaResources:
-    """What one replica needs, as a message; without `workers`, which needs nothing."""
+    """What one replica needs, as a message; without `workers`, which needs nothing, and volumes."""
     return ReplicaResources(
         gpus=demand.gpus,
         gpu_memory_bytes=demand.gpu_memory_bytes,
@@ -45,7 +46,7 @@ def spec_of(deployment: Deployment) -> Spec:
     return Spec(
         names.deployment_id(deployment.name),
         deployment.generation,
-        demand_of(deployment.resources),
+        demand_of(deployment.resources, deployment.volumes),
         Strategy.SPREAD if spread else Strategy.COMPACT,
         deployment.request_timeout.ToNanoseconds() / 1e9,
     )
@@ -53,7 +54,8 @@ def spec_of(deployment: Deployment) -> Spec:
 
 def share_of(node: str, assignment: Assignment) -> Share:
     """What an assignment holds of its node."""
-    return Share(node, tuple(assignment.gpu_uuids), demand_of(assignment.resources))
+    demand = demand_of(assignment.resources, assignment.volumes)
+    return Share(node, tuple(assignment.gpu_uuids), demand)
 
 
 def assigned_of(node: str, held: AssignmentSet) -> list[Assigned]:
@@ -109,4 +111,5 @@ def _assignment(replica: Replica, deployment: Deployment) -> Assignment:
         request_timeout=deployment.request_timeout,
         canary=deployment.canary,
         environment=deployment.environment,
+        volumes=deployment.volumes,
     )

@@ -28,6 +28,7 @@ class Demand:
         cpus: 0: not declared.
         memory_bytes: of the node; 0: not declared.
         custom: other resources, by name, in the order of their names.
+        volumes: that it must see, each with whether it only reads it, in the order of their names.
     """
 
     gpus: float = 0.0
@@ -36,6 +37,7 @@ class Demand:
     cpus: float = 0.0
     memory_bytes: int = 0
     custom: tuple[tuple[str, float], ...] = ()
+    volumes: tuple[tuple[str, bool], ...] = ()
 
     @property
     def gpu_count(self) -> int:
@@ -63,6 +65,7 @@ class Node:
         cpus: that replicas may declare; 0: not known.
         memory_bytes: that replicas may declare; 0: not known.
         custom: other resources, by name.
+        volumes: that it offers, each with whether it may only be read there.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Node:
     cpus: float = 0.0
     memory_bytes: int = 0
     custom: tuple[tuple[str, float], ...] = ()
+    volumes: tuple[tuple[str, bool], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

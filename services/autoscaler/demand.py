@@ -1,6 +1,7 @@
 """What machines are missing and which could go. Pure: time is an argument."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from forebay.v1.autoscaler_pb2 import NodeDemand
 from services.autoscaler.assignments import resources_of
@@ -68,7 +69,8 @@ def node_demand(
     for deployment, step in steps.items():
         if not step.short or deployment not in specs:
             continue
-        demand = specs[deployment].demand
+        # By resources alone: whoever adds machines knows nothing of volumes.
+        demand = replace(specs[deployment].demand, volumes=())
         shape = shapes.get(demand)
         if shape is None:
             shape = shapes[demand] = NodeDemand.Shape(resources=resources_of(demand))

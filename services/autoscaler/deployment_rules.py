@@ -1,6 +1,6 @@
 """What a deployment may be: legal values, defaults, field masks, generations. Pure."""
 
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, MutableMapping, MutableSequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,7 @@ _FIELDS = (
     _Field("pinned_replicas", asterisk_clears=False),
     _Field("placement"),
     _Field("environment", run_by_replicas=True),
+    _Field("volumes", run_by_replicas=True),
 )
 _IMMUTABLE = ("name",)
 _OUTPUT_ONLY = ("generation", "etag", "create_time", "update_time", "status")
@@ -182,6 +183,8 @@ def _copy(target: Message, source: Message, fields: Iterable[str]) -> None:
             getattr(target, field).CopyFrom(value)
         elif isinstance(value, MutableMapping):
             getattr(target, field).update(value)
+        elif isinstance(value, MutableSequence):
+            getattr(target, field).extend(value)
         else:
             setattr(target, field, value)
 
@@ -196,6 +199,8 @@ def _fill(deployment: Deployment) -> None:
         deployment.request_timeout.seconds = DEFAULT_REQUEST_TIMEOUT_S
     deployment.canary.mode = deployment.canary.mode or Canary.MODE_ZEROS
     deployment.placement = deployment.placement or Deployment.PLACEMENT_COMPACT
+    # Another order is no other set of volumes, and no new generation.
+    deployment.volumes.sort(key=lambda volume: volume.name)
     if deployment.HasField("scaling"):
         scaling_rules.fill(deployment.scaling, deployment.max_ongoing_requests)
 
@@ -211,6 +216,7 @@ def _check(deployment: Deployment) -> None:
     ranges.whole("max_queued_requests", deployment.max_queued_requests, 1, 1_000_000)
     resource_rules.check_resources(deployment.resources)
     resource_rules.check_environment(deployment.environment)
+    resource_rules.check_volumes(deployment.volumes)
     timeout = deployment.request_timeout
     timeout_s = ranges.seconds(timeout)
     if abs(timeout.nanos) > ranges.MAX_NANOS or not 0.001 <= timeout_s <= 86_400:

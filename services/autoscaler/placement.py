@@ -10,7 +10,7 @@ placement of a demand over 1,000 nodes costs some milliseconds, every further on
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from services.autoscaler.capacity import (
@@ -182,6 +182,10 @@ def _consider(demand: Demand, load: Load, spread: bool) -> _Candidate | str:
     node = load.node
     if load.closed:
         return load.closed
+    if demand.volumes:
+        refusal = _refuse_volumes(demand, node)
+        if refusal:
+            return refusal
     if demand.cpus or demand.memory_bytes or demand.custom:
         refusal = _refuse_declared(demand, load)
         if refusal:
@@ -192,6 +196,17 @@ def _consider(demand: Demand, load: Load, spread: bool) -> _Candidate | str:
     if load.slots_used >= node.slots:
         return "it has no CPU slots" if node.slots == 0 else f"all {node.slots} slots are taken"
     return (0.0, fullness if spread else -fullness, node.name, ())
+
+
+def _refuse_volumes(demand: Demand, node: Node) -> str:
+    """Why a node does not offer all volumes that are needed, as they are needed."""
+    offered = dict(node.volumes)
+    for name, read_only in demand.volumes:
+        if name not in offered:
+            return f"it does not offer the volume {name}"
+        if offered[name] and not read_only:
+            return f"it offers the volume {name} for reading only"
+    return ""
 
 
 def _refuse_declared(demand: Demand, load: Load) -> str:
@@ -260,11 +275,16 @@ def _vacated(node: Node) -> Node:
     gpus = tuple(
         type(gpu)(gpu.uuid, gpu.memory_total_bytes, 0, gpu.product_name) for gpu in node.gpus
     )
-    return Node(node.name, node.slots, gpus, "", node.cpus, node.memory_bytes, node.custom)
+    return replace(node, gpus=gpus, closed="")
 
 
 def _short_of(demand: Demand, nodes: list[Node]) -> str:
     """The first resource of which no node has enough; empty if it is none alone."""
+    for name, read_only in demand.volumes:
+        offers = [dict(node.volumes).get(name) for node in nodes]
+        if False not in offers and (True not in offers or not read_only):
+            how = "for writing" if True in offers else "at all"
+            return f"it needs the volume {name}, which no node offers {how}"
     kind = demand.accelerator_type
     if demand.gpus:
         fitting = [

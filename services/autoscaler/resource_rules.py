@@ -1,9 +1,9 @@
-"""What one replica may ask of its node, and the environment of its Triton. Pure."""
+"""What one replica may ask of its node: resources, volumes, an environment. Pure."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from forebay.v1.deployment_pb2 import ReplicaResources
+from forebay.v1.deployment_pb2 import ReplicaResources, VolumeMount
 from services.autoscaler import ranges
 from services.wire import deployment_words as words
 from services.wire.names import quoted
@@ -55,13 +55,35 @@ def check_environment(environment: Mapping[str, str]) -> None:
         if words.is_reserved(name):
             raise invalid_argument(
                 f"environment: {name} is set by the node agent: leave it out. Reserved are "
-                f"{', '.join(words.RESERVED_VARIABLES)} and {words.RESERVED_PREFIX}*"
+                f"{words.RESERVED}"
             )
         if not words.is_variable_value(value):
             raise invalid_argument(
                 f"environment: the value of {name} has {len(value)} characters: it must be "
                 f"{words.LEGAL_VALUE}"
             )
+
+
+def check_volumes(volumes: Sequence[VolumeMount]) -> None:
+    """Checks the volumes that a replica sees. Whether any node offers them is for placement to say.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT naming the volume and what is legal.
+    """
+    if len(volumes) > words.MAX_VOLUMES:
+        raise invalid_argument(
+            f"volumes: {len(volumes)} are named: there may be at most {words.MAX_VOLUMES}"
+        )
+    seen: set[str] = set()
+    for volume in volumes:
+        if not words.is_volume(volume.name):
+            raise invalid_argument(
+                f"volumes: {quoted(volume.name)} cannot name a volume: a name is "
+                f"{words.LEGAL_VOLUME}"
+            )
+        if volume.name in seen:
+            raise invalid_argument(f"volumes: {volume.name} is named twice: name it once")
+        seen.add(volume.name)
 
 
 def _check_gpus(resources: ReplicaResources) -> None:

@@ -1,12 +1,18 @@
 """What the autoscaler can be told."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
+from services.wire import offered_volumes
+
+
+def _volumes(value: dict[str, str]) -> dict[str, str]:
+    offered_volumes.offered(value)
+    return value
 
 
 class AutoscalerSettings(ServiceSettings):
@@ -102,6 +108,11 @@ class AutoscalerSettings(ServiceSettings):
     )
     local_slots: int = Field(
         2, ge=0, le=1024, description="CPU slots of each of the local provider's node agents."
+    )
+    local_volumes: Annotated[dict[str, str], AfterValidator(_volumes)] = Field(
+        {},
+        description="Volumes of each of the local provider's node agents, as name and absolute "
+        "path; with :ro for reading only.",
     )
     local_simulated_gpus: int = Field(
         0,

@@ -148,7 +148,13 @@ def _node(name: str, message: NodeMessage, closed: str) -> Node:
         message.cpus,
         message.memory_bytes,
         tuple(sorted(message.custom.items())) if message.custom else (),
+        _volumes(message) if message.volumes else (),
     )
+
+
+def _volumes(message: NodeMessage) -> tuple[tuple[str, bool], ...]:
+    read_only = set(message.read_only_volumes)
+    return tuple((name, name in read_only) for name in sorted(message.volumes))
 
 
 def _gpu(gpu: GpuMessage) -> Gpu:

@@ -296,6 +296,8 @@ def _node(node: str, record: _Record, report: NodeReport, state: Node.State) -> 
         cpus=report.cpus,
         memory_bytes=report.memory_bytes,
         custom=report.custom,
+        volumes=report.volumes,
+        read_only_volumes=report.read_only_volumes,
     )
     message.last_report_time.FromNanoseconds(int(record.report_wall_s * 1e9))
     return message

@@ -6,6 +6,7 @@ can have and far below what would make a decision absurd.
 """
 
 import math
+from collections.abc import Sequence
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -24,6 +25,7 @@ MAX_MEMORY_BYTES = 1 << 50
 MAX_CUSTOM = 64
 MAX_CUSTOM_AMOUNT = 1e15
 MAX_CUSTOM_NAME = 128
+MAX_VOLUMES = 64
 MAX_ONGOING_REQUESTS = 1 << 20
 MAX_STARTUP_S = 7 * 86_400.0
 MAX_TEXT = 64 * 1024
@@ -75,6 +77,8 @@ def check(report: NodeReport) -> None:
     _at_most(len(report.replicas), MAX_REPLICAS, "report.replicas")
     _at_most(len(report.gpus), MAX_GPUS, "report.gpus")
     _at_most(len(report.custom), MAX_CUSTOM, "report.custom")
+    _at_most(len(report.volumes), MAX_VOLUMES, "report.volumes")
+    _at_most(len(report.read_only_volumes), MAX_VOLUMES, "report.read_only_volumes")
     _within(report.slot_count, MAX_SLOTS, "report.slot_count")
     _within(report.cpus, MAX_CPUS, "report.cpus")
     _within(report.memory_bytes, MAX_MEMORY_BYTES, "report.memory_bytes")
@@ -83,6 +87,9 @@ def check(report: NodeReport) -> None:
     for name, amount in report.custom.items():
         _within(len(name), MAX_CUSTOM_NAME, "length of a name in report.custom")
         _within(amount, MAX_CUSTOM_AMOUNT, f"report.custom[{names.quoted(name)}]")
+    for name in (*report.volumes, *report.read_only_volumes):
+        _check_volume(name)
+    _unique(report.volumes, "report.volumes")
     _unique([gpu.uuid for gpu in report.gpus], "report.gpus")
     _unique([replica.replica_id for replica in report.replicas], "report.replicas")
     for gpu in report.gpus:
@@ -151,6 +158,12 @@ def _check_gpu(gpu: Gpu) -> None:
     _within(utilization, 1.0, f"{where}.utilization_ratio")
 
 
+def _check_volume(name: str) -> None:
+    if not names.is_id(name):
+        said = f"report.volumes: {names.quoted(name)} cannot name a volume"
+        raise ReportError(Refusal.NAME, said)
+
+
 def _check_replica(replica: ReplicaStatus) -> None:
     try:
         deployment_id(replica.deployment)
@@ -202,7 +215,7 @@ def _at_most(count: int, most: int, field: str) -> None:
         raise ReportError(Refusal.TOO_MANY, f"{field}: {count}, above {most}")
 
 
-def _unique(ids: list[str], field: str) -> None:
+def _unique(ids: Sequence[str], field: str) -> None:
     if len(set(ids)) == len(ids) and "" not in ids:
         return
     seen: set[str] = set()

@@ -41,6 +41,7 @@ class Agent:
         self._refusal = ""
         self._gpus = GpuInventory(_simulation(around.settings))
         self._cpus, self._memory_bytes = 0.0, 0
+        self._volumes = around.settings.offered_volumes
         self._draining = False
         self._task_ended = asyncio.Event()
         self._untidy = asyncio.Event()
@@ -110,6 +111,8 @@ class Agent:
             cpus=self._cpus,
             memory_bytes=self._memory_bytes,
             custom=settings.resources,
+            volumes=sorted(self._volumes),
+            read_only_volumes=sorted(v.name for v in self._volumes.values() if v.read_only),
         )
 
     async def drain(self) -> None:

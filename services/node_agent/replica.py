@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
-from services.node_agent import canary, replica_environment, replica_states
+from services.node_agent import canary, replica_environment, replica_states, volumes
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ending import end
 from services.node_agent.housekeeping import describe, forget_dead_regions
@@ -197,6 +197,10 @@ class Replica:
         environment = await prepare(
             assignment, self.directory, around.models, around.environments, self._say
         )
+        mounts = await asyncio.to_thread(
+            volumes.mounts_of, assignment.volumes, around.settings.offered_volumes
+        )
+        await asyncio.to_thread(volumes.link, self.directory, mounts)
         self._start_count += 1
         self._started_s = around.clock.monotonic_s()
         self._say("Triton is loading the model")
@@ -209,7 +213,7 @@ class Replica:
                 self.deployment,
                 environment,
                 replica_environment.visible_gpus(assignment),
-                replica_environment.variables(assignment),
+                replica_environment.variables(assignment, mounts),
             )
         )
         try:

@@ -1,7 +1,11 @@
 """Pure: the environment variables that an assignment gives to its Triton."""
 
+from collections.abc import Iterable
+
 from forebay.v1.autoscaler_pb2 import Assignment
+from services.node_agent import volumes
 from services.node_agent.simulated_gpus import is_simulated
+from services.node_agent.volumes import Mount
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -20,12 +24,16 @@ with 64 CPUs and 8 replicas, 512 threads that wait for each other.
 CPUS_VARIABLE = "FOREBAY_CPUS"
 
 
-def variables(assignment: Assignment) -> dict[str, str]:
+def variables(assignment: Assignment, mounts: Iterable[Mount] = ()) -> dict[str, str]:
     """What a replica's Triton and its model find in their environment.
 
     Thread counts are the CPUs declared, rounded down, at least 1; 1 if none are declared. Any
     variable of the deployment's own wins over them. FOREBAY_CPUS tells the model's code what was
     declared, for what is set by calls only, such as the threads of ONNX Runtime.
+
+    Args:
+        assignment: of the replica.
+        mounts: the volumes that it sees; FOREBAY_VOLUME_{NAME} is the path of each.
     """
     cpus = assignment.resources.cpus or 1.0
     threads = str(max(1, int(cpus)))
@@ -33,6 +41,7 @@ def variables(assignment: Assignment) -> dict[str, str]:
         **dict.fromkeys(THREAD_VARIABLES, threads),
         **assignment.environment,
         CPUS_VARIABLE: f"{cpus:g}",
+        **volumes.variables(mounts),
     }
 
 

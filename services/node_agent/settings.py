@@ -11,6 +11,8 @@ from pydantic import AfterValidator, Field
 
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
+from services.wire import offered_volumes
+from services.wire.offered_volumes import OfferedVolume
 
 
 def default_node() -> str:
@@ -58,6 +60,12 @@ def _resources(value: dict[str, float]) -> dict[str, float]:
     return value
 
 
+def _volumes(value: dict[str, str]) -> dict[str, str]:
+    for volume in offered_volumes.offered(value).values():
+        offered_volumes.check_there(volume)
+    return value
+
+
 class NodeAgentSettings(ServiceSettings):
     """Runs Triton replicas on this machine and feeds them from the queue."""
 
@@ -91,6 +99,12 @@ class NodeAgentSettings(ServiceSettings):
         {},
         description='Other resources that replicas may declare, as name and amount: {"tpu": 2}. At '
         "most 64; names of lower-case letters, digits, _ and -.",
+    )
+    volumes: Annotated[dict[str, str], AfterValidator(_volumes)] = Field(
+        {},
+        description="Folders of this machine that replicas may see, as name and absolute path: "
+        '{"data": "/srv/data", "weights": "/srv/weights:ro"}. With :ro for reading only. At most '
+        "64; names of lower-case letters, digits and -.",
     )
     simulated_gpus: int = Field(
         0,
@@ -145,3 +159,8 @@ class NodeAgentSettings(ServiceSettings):
     def autoscalers(self) -> tuple[str, ...]:
         """Each autoscaler's address."""
         return tuple(self.autoscaler.split(","))
+
+    @property
+    def offered_volumes(self) -> dict[str, OfferedVolume]:
+        """The volumes of this node by name."""
+        return offered_volumes.offered(self.volumes)

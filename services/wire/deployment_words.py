@@ -1,9 +1,11 @@
-"""What may be written for names inside a deployment: variables, resources, GPUs, functions. Pure.
+"""What may be written for names inside a deployment: variables, resources, volumes and more. Pure.
 
 The command line checks a deployment file with it, the autoscaler what it is sent.
 """
 
 import re
+
+from services.wire.names import is_id
 
 MAX_ENVIRONMENT_NAME_CHARACTERS = 128
 MAX_ENVIRONMENT_VALUE_BYTES = 4096
@@ -20,13 +22,25 @@ RESERVED_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "FOREBAY_CPUS",
 )
-RESERVED_PREFIX = "NVIDIA_"
+RESERVED_PREFIXES = ("NVIDIA_", "FOREBAY_VOLUME_")
+RESERVED = (
+    ", ".join((*RESERVED_VARIABLES, *(f"{prefix}*" for prefix in RESERVED_PREFIXES[:-1])))
+    + f" and {RESERVED_PREFIXES[-1]}*"
+)
+"""What is reserved, in words."""
+
+MAX_VOLUMES = 16
+"""That one deployment may name."""
+_READ_ONLY = "-read-only"
 
 LEGAL_VARIABLE = (
     "letters, digits and '_', not starting with a digit, at most "
     f"{MAX_ENVIRONMENT_NAME_CHARACTERS} characters"
 )
 LEGAL_VALUE = f"text of at most {MAX_ENVIRONMENT_VALUE_BYTES} bytes without NUL"
+LEGAL_VOLUME = (
+    f"1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending with '-' or '{_READ_ONLY}'"
+)
 LEGAL_RESOURCE = "1 to 63 of a-z, 0-9, '_' and '-', starting with a letter"
 LEGAL_ACCELERATOR_TYPE = (
     "part of a GPU's product name, such as L4 or A100, of at most "
@@ -48,12 +62,31 @@ def is_variable(text: str) -> bool:
 
 def is_reserved(variable: str) -> bool:
     """Whether the node agent sets a variable itself."""
-    return variable in RESERVED_VARIABLES or variable.startswith(RESERVED_PREFIX)
+    return variable in RESERVED_VARIABLES or variable.startswith(RESERVED_PREFIXES)
 
 
 def is_variable_value(text: str) -> bool:
     """Whether `text` may be the value of an environment variable."""
     return "\0" not in text and len(text.encode()) <= MAX_ENVIRONMENT_VALUE_BYTES
+
+
+def is_volume(text: str) -> bool:
+    """Whether `text` may name a volume."""
+    # Otherwise the variable of one volume would be the read-only mark of another.
+    return is_id(text) and not text.endswith(_READ_ONLY)
+
+
+def volume_variable(name: str) -> str:
+    """The environment variable in which a replica finds the path of a volume.
+
+    That of a volume which it may only read is also there with `_READ_ONLY` after it, as `1`.
+    """
+    return f"FOREBAY_VOLUME_{name.upper().replace('-', '_')}"
+
+
+def read_only_variable(name: str) -> str:
+    """The environment variable that is `1` if a replica may only read a volume."""
+    return f"{volume_variable(name)}{_READ_ONLY.upper().replace('-', '_')}"
 
 
 def is_resource(text: str) -> bool:

@@ -5,6 +5,7 @@ before there is another. Nodes that may go are told to drain if they were starte
 """
 
 import asyncio
+import json
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from services.autoscaler.settings import AutoscalerSettings
 from services.runtime.children import python_environment
 from services.runtime.clock import Clock
 from services.wire.names import NODE_PREFIX
+from services.wire.offered_volumes import offered
 
 log = structlog.get_logger()
 
@@ -196,6 +198,8 @@ class LocalProvider:
             flags["--nats-credentials-file"] = str(settings.nats_credentials_file.resolve())
         if settings.local_triton_home is not None:
             flags["--triton-home"] = str(settings.local_triton_home.resolve())
+        if settings.local_volumes:
+            flags["--volumes"] = json.dumps(settings.local_volumes)
         if settings.local_simulated_gpus:
             flags["--simulated-gpus"] = str(settings.local_simulated_gpus)
             flags["--simulated-gpu-memory-bytes"] = str(SIMULATED_GPU_MEMORY_BYTES)
@@ -223,4 +227,7 @@ def _shape(settings: AutoscalerSettings) -> Node:
         ),
         cpus=float(psutil.cpu_count() or 1),
         memory_bytes=psutil.virtual_memory().total,
+        volumes=tuple(
+            (volume.name, volume.read_only) for volume in offered(settings.local_volumes).values()
+        ),
     )

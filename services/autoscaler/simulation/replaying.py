@@ -153,6 +153,7 @@ def _batch(value: bytes, setting: Setting, numbers: Sequence[int]) -> list[tuple
     declared = Deployment.FromString(value)
     # There is room for all, whatever they need.
     declared.resources.Clear()
+    declared.ClearField("volumes")
     return [(number, _alone(declared, setting, number)) for number in numbers]
 
 
@@ -243,6 +244,7 @@ def nodes_alike(count: int, slots: int, gpus: int, declared: Deployment) -> tupl
             PLENTY,
             int(PLENTY),
             custom,
+            tuple((volume.name, False) for volume in declared.volumes),
         )
         for name in (f"node-{number}" for number in range(1, count + 1))
     )

@@ -29,6 +29,14 @@ def test_replicas_without_a_place_are_grouped_by_what_they_need() -> None:
     assert gpu.resources.custom["license"] == 1
 
 
+def test_volumes_make_no_other_shape_as_whoever_adds_machines_knows_none() -> None:
+    mesh = SmallMesh([])
+    mesh.declare("a", 1, Demand(cpus=1, volumes=(("data", False),)))
+    mesh.declare("b", 1, Demand(cpus=1))
+    (shape,) = node_demand(mesh.specs, mesh.plan().steps, [], 0.0).unplaced
+    assert shape.replica_count == 2
+
+
 def test_at_most_twenty_deployments_are_named_for_a_shape() -> None:
     mesh = SmallMesh([])
     for i in range(30):

@@ -118,3 +118,31 @@ def test_only_what_replicas_run_makes_a_new_generation() -> None:
         {"canary": {"mode": Canary.MODE_OFF}},
     ):
         assert not rules.runs_the_same(current, rules.merged(current, Deployment(**fields), None))
+
+
+def test_a_change_of_volumes_replaces_the_replicas_and_of_their_order_does_not() -> None:
+    before = rules.declared(deployment(volumes=[{"name": "a"}, {"name": "b"}]))
+    turned = rules.declared(deployment(volumes=[{"name": "b"}, {"name": "a"}]))
+    assert rules.runs_the_same(before, turned)
+    read = rules.merged(
+        before, Deployment(volumes=[{"name": "a", "read_only": True}]), mask("volumes")
+    )
+    assert [(volume.name, volume.read_only) for volume in read.volumes] == [("a", True)]
+    assert not rules.runs_the_same(before, read)
+    assert not rules.merged(before, deployment(), mask("*")).volumes
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        (["A"], "volumes: 'A' cannot name a volume: a name is 1 to 63 of a-z"),
+        (["/etc"], "'/etc' cannot name a volume"),
+        (["x-read-only"], "cannot name a volume"),
+        (["a", "a"], "volumes: a is named twice"),
+        ([f"v{i}" for i in range(17)], "volumes: 17 are named: there may be at most 16"),
+    ],
+)
+def test_volumes_that_are_not_legal_are_refused(names: list[str], complaint: str) -> None:
+    with pytest.raises(StatusError) as caught:
+        rules.declared(deployment(volumes=[{"name": name} for name in names]))
+    assert complaint in str(caught.value)

@@ -193,3 +193,36 @@ def test_what_can_never_fit_is_told_apart_from_what_has_no_room_now() -> None:
     ]:
         assert never_fits(demand, [full, small]) == why
     assert never_fits(Demand(8), []) == ""
+
+
+DATA = Demand(volumes=(("data", False),))
+READS = Demand(volumes=(("data", True), ("weights", True)))
+
+
+def test_a_replica_goes_only_to_nodes_that_offer_all_of_its_volumes() -> None:
+    nodes = [
+        Node("a", 4),
+        Node("b", 4, volumes=(("data", False),)),
+        Node("c", 4, volumes=(("data", True), ("weights", True))),
+    ]
+    assert place(READS, nodes, []) == Place("c")
+    assert place(READS, nodes[:2], []) == (
+        Refusal("a", "it does not offer the volume data"),
+        Refusal("b", "it does not offer the volume weights"),
+    )
+
+
+def test_a_replica_that_writes_goes_where_the_volume_may_be_written() -> None:
+    nodes = [Node("a", 4, volumes=(("data", True),)), Node("b", 4, volumes=(("data", False),))]
+    assert place(DATA, nodes, cpu("a", 2)) == Place("b")
+    assert place(DATA, nodes, cpu("b", 4)) == (
+        Refusal("a", "it offers the volume data for reading only"),
+        Refusal("b", "all 4 slots are taken"),
+    )
+
+
+def test_a_volume_that_no_node_offers_is_never_there() -> None:
+    nodes = [Node("a", 4), Node("b", 4, volumes=(("data", True),))]
+    assert never_fits(DATA, nodes) == "it needs the volume data, which no node offers for writing"
+    assert never_fits(DATA, nodes[:1]) == "it needs the volume data, which no node offers at all"
+    assert never_fits(Demand(volumes=(("data", True),)), nodes) == ""

@@ -32,6 +32,8 @@ def snapshot() -> Snapshot:
         cpus=8,
         memory_bytes=64,
         custom={"tpu": 2, "license": 1},
+        volumes=["weights", "data"],
+        read_only_volumes=["weights"],
     )
     away = Node(
         name="nodes/b",
@@ -81,6 +83,7 @@ def test_nodes_are_seen_with_what_they_have_and_why_they_take_nothing() -> None:
         8.0,
         64,
         (("license", 1.0), ("tpu", 2.0)),
+        (("data", False), ("weights", True)),
     )
     assert [node.closed for node in view.nodes] == ["", "it does not report", "it is draining"]
     assert view.attendance == {

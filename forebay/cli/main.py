@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli import scaling_commands, simulate_command, up_options
+from forebay.cli import resource_commands, scaling_commands, simulate_command, up_options
 from forebay.cli.options import (
     AutoscalerOption,
     MetricsOption,
@@ -81,6 +81,7 @@ def up(
     max_nodes: up_options.MaxNodesOption = None,
     autoscalers: up_options.AutoscalersOption = 1,
     policies_dir: up_options.PoliciesDirOption = None,
+    volume: up_options.VolumeOption = None,
     state_dir: StateDirOption = None,
     router_address: up_options.RouterAddressOption = ports.ROUTER,
     autoscaler_address: up_options.AutoscalerAddressOption = ports.AUTOSCALER,
@@ -102,8 +103,9 @@ def up(
     from forebay.local.triton_setup import default_home
 
     command.check_gpus(gpus_per_node, simulated_gpus, gpu_product)
+    state_dir = (state_dir or addresses.default_state_dir()).absolute()
     options = MeshOptions(
-        state_dir=(state_dir or addresses.default_state_dir()).absolute(),
+        state_dir=state_dir,
         triton_home=default_home(),
         nodes=nodes,
         slots=slots,
@@ -112,6 +114,7 @@ def up(
         autoscalers=autoscalers,
         autoscaler_flags={"--policies-dir": str(policies_dir)} if policies_dir else {},
         max_nodes=command.nodes_to_add(node_provider, max_nodes),
+        volumes=command.volumes_of(volume or [], state_dir),
         router=router_address,
         autoscaler=autoscaler_address,
         metrics=metrics_address,
@@ -306,6 +309,7 @@ def schema() -> None:
     print_json(deployment_schema.schema())
 
 
+resource_commands.register(app)
 scaling_commands.register(app)
 simulate_command.register(app)
 

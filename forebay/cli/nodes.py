@@ -13,8 +13,12 @@ _PAGE_SIZE = 1000
 _MOST_NAMED = 5
 
 
-async def nodes(where: Where, output: Output) -> None:
-    """Prints every node with what it has and runs."""
+async def list_nodes(where: Where) -> list[Node]:
+    """Every node, by name.
+
+    Raises:
+        CliError: if metrics cannot be asked.
+    """
     found: list[Node] = []
     async with link_to(addresses.METRICS, where) as metrics:
         service, token = node_service(metrics.channel), ""
@@ -24,7 +28,12 @@ async def nodes(where: Where, output: Output) -> None:
             found += page.nodes
             token = page.next_page_token
             if not token:
-                break
+                return found
+
+
+async def nodes(where: Where, output: Output) -> None:
+    """Prints every node with what it has and runs."""
+    found = await list_nodes(where)
     if output is Output.JSON:
         print_json([to_plain(node) for node in found])
         return

@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from forebay.local.mesh import LocalMesh, MeshError
 from forebay.local.programs import MeshOptions
 from forebay.local.state import StateInUseError
 from services.runtime.ports import AddressError, is_loopback
+from services.wire.offered_volumes import READ_ONLY_SUFFIX, check_there, offered, parse
 
 
 def set_up(home: Path | None, python: Path | None, output: Output) -> None:
@@ -80,6 +81,39 @@ def nodes_to_add(provider: NodeProvider, max_nodes: int | None) -> int:
     if max_nodes is not None:
         raise CliError(f"--max-nodes {max_nodes}: add --node-provider local", USAGE)
     return 0
+
+
+def volumes_of(items: Sequence[str], state_dir: Path) -> dict[str, str]:
+    """The volumes that `--volume` names, by name, as node agents take them.
+
+    Args:
+        items: `name`, `name=folder`, either with `:ro` after it. A folder may be relative.
+        state_dir: has the folders of those that name none; they are made.
+
+    Raises:
+        CliError: if one is not legal, or its folder cannot be used.
+    """
+    written: list[str] = []
+    for item in items:
+        text = item.removesuffix(READ_ONLY_SUFFIX)
+        name, given, folder = text.partition("=")
+        path = Path(folder).expanduser().absolute() if folder else state_dir / "volumes" / name
+        if given and not folder:
+            raise CliError(f"--volume {item}: name a folder after =, or leave = out", USAGE)
+        written.append(f"{name}={path}{item[len(text) :]}")
+    try:
+        found = offered(parse(written))
+        for volume in found.values():
+            if volume.path.parent == state_dir / "volumes":
+                volume.path.mkdir(parents=True, exist_ok=True)
+            check_there(volume)
+    except ValueError as error:
+        raise CliError(f"--volume: {error}", USAGE) from error
+    except OSError as error:
+        raise CliError(
+            f"--volume: cannot make {error.filename}: {error.strerror}", USAGE
+        ) from error
+    return {name: volume.written for name, volume in found.items()}
 
 
 async def up(options: MeshOptions, output: Output) -> None:
@@ -166,7 +200,8 @@ def _print_addresses(mesh: LocalMesh, output: Output) -> None:
     listening.pop("nats")
     options = mesh.options
     if output is Output.JSON:
-        print_json({**listening, "nodes": options.nodes, "state_dir": str(options.state_dir)})
+        has = {"nodes": options.nodes, "volumes": dict(options.volumes)}
+        print_json({**listening, **has, "state_dir": str(options.state_dir)})
     else:
         others = listening.pop("autoscalers")[1:]
         rows = [(name, address, _scope(address)) for name, address in listening.items()]
@@ -177,6 +212,7 @@ def _print_addresses(mesh: LocalMesh, output: Output) -> None:
         rows.append(("nodes", str(options.nodes), each))
         if options.max_nodes:
             rows.append(("more nodes", f"up to {options.max_nodes}", "as replicas need them"))
+        rows += [("volume", name, written) for name, written in options.volumes.items()]
         print_table(("MESH", "ADDRESS", ""), rows)
     say(f"\nstate and logs: {options.state_dir}")
     say("deploy a model with `forebay deploy FILE` in another terminal; Ctrl-C stops everything")

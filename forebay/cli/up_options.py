@@ -33,6 +33,15 @@ MaxNodesOption = Annotated[
 AutoscalersOption = Annotated[
     int, typer.Option(min=1, max=2, help="Autoscalers to start, of which one leads.")
 ]
+VolumeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--volume",
+        metavar="NAME[=DIR][:ro]",
+        help="A folder that replicas may see by this name, :ro for reading only. Without DIR: "
+        "volumes/NAME in the state directory, which is made. Repeatable.",
+    ),
+]
 PoliciesDirOption = Annotated[
     Path | None,
     typer.Option(

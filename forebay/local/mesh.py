@@ -113,7 +113,10 @@ class LocalMesh:
             raise
         mesh_file = self.options.state_dir / MESH_FILE
         listening = {key: value for key, value in asdict(self.addresses).items() if key != "nats"}
-        write_atomically(mesh_file, json.dumps({"pid": os.getpid(), **listening}))
+        # Addresses are text, and only they are; see addresses.running_mesh.
+        volumes = dict(self.options.volumes)
+        said = {"pid": os.getpid(), **listening, "volumes": volumes}
+        write_atomically(mesh_file, json.dumps(said))
 
     async def stop(self) -> None:
         """Stops every process in order: what takes work first, what others need last."""

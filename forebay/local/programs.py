@@ -1,5 +1,6 @@
 """What the local mesh runs: the same programs a fleet runs, with addresses and state of its own."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,11 @@ class MeshOptions:
         autoscaler_flags: further flags of every autoscaler with their values, such as
             `--node-grace-s`: `5`.
         max_nodes: nodes that the autoscaler may add by itself as processes of this machine, with
-            slots and GPUs like the others; 0 for none.
+            slots, GPUs and volumes like the others; 0 for none.
         ack_wait_s: how long a delivery may go without progress before it is delivered again; None
             leaves it to the services.
         log_level: debug, info, warning or error.
+        volumes: of every node, an absolute path by name; with `:ro` after it for reading only.
     """
 
     state_dir: Path
@@ -57,6 +59,7 @@ class MeshOptions:
     autoscalers: int = 1
     autoscaler_flags: Mapping[str, str] = field(default_factory=dict)
     max_nodes: int = 0
+    volumes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +147,7 @@ def services(options: MeshOptions, addresses: MeshAddresses, files: NatsFiles) -
             "--metrics": addresses.metrics,
             "--triton-home": str(options.triton_home),
             **_gpu_flags(options, "--"),
+            **_volume_flags(options, "--"),
         }
         specs.append(_service(options, addresses, files, name, "node_agent", flags, DRAIN_GRACE_S))
     return specs
@@ -158,6 +162,10 @@ def _gpu_flags(options: MeshOptions, prefix: str) -> dict[str, str]:
     return flags
 
 
+def _volume_flags(options: MeshOptions, prefix: str) -> dict[str, str]:
+    return {f"{prefix}volumes": json.dumps(dict(options.volumes))} if options.volumes else {}
+
+
 def _provider_flags(options: MeshOptions, addresses: MeshAddresses) -> dict[str, str]:
     """What lets an autoscaler add nodes that are like those of the mesh."""
     if not options.max_nodes:
@@ -170,6 +178,7 @@ def _provider_flags(options: MeshOptions, addresses: MeshAddresses) -> dict[str,
         "--local-slots": str(options.slots),
         "--local-autoscaler": ",".join(addresses.autoscalers),
         **_gpu_flags(options, "--local-"),
+        **_volume_flags(options, "--local-"),
     }
 
 

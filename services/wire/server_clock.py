@@ -52,13 +52,17 @@ class ServerClock:
         self._samples.append((received_s - sent_s, server_s - (sent_s + received_s) / 2))
         self._offset_s = min(self._samples)[1]
 
+    def now_s(self) -> float:
+        """Seconds since the epoch on nats-server's clock, as far as it is known."""
+        return self._clock.wall_s() + self._offset_s
+
     def waited_s(self, stored_ns: int) -> float:
         """Seconds since a message was stored.
 
         Args:
             stored_ns: the server's timestamp of the message, nanoseconds since the epoch.
         """
-        return max(0.0, self._clock.wall_s() + self._offset_s - stored_ns / 1e9)
+        return max(0.0, self.now_s() - stored_ns / 1e9)
 
 
 def parse_time_s(stamp: str) -> float:

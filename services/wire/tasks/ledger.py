@@ -5,6 +5,7 @@ each subject and refuses the next: whoever writes first decides, whatever crashe
 comes twice. The message in the queue goes only after that.
 """
 
+import asyncio
 import json
 
 import nats.errors
@@ -46,6 +47,7 @@ class TaskLedger:
         self._publisher = StoredPublisher(link)
         self._reader = StreamReader(link)
         self._consumers: set[tuple[str, int]] = set()
+        self._making_consumer = asyncio.Lock()
         link.on_connected(self._on_connected)
 
     @property
@@ -84,13 +86,50 @@ class TaskLedger:
     async def ensure_consumer(self, deployment: str, priority: int) -> None:
         """Makes sure once per connection of the consumer that a task will wait for."""
         key = (deployment, priority)
-        if key not in self._consumers:
+        if key in self._consumers:
+            return
+        # One for all that wait for it: hundreds of tasks may be submitted at once.
+        async with self._making_consumer:
+            if key in self._consumers:
+                return
             await streams.ensure_consumer(self._link.jetstream, deployment, priority)
             self._consumers.add(key)
 
     def forget_consumers(self, deployment: str) -> None:
         """Takes note that a deployment was deleted, and its consumers with it."""
         self._consumers = {key for key in self._consumers if key[0] != deployment}
+
+    async def claim_key(
+        self, deployment: str, task_id: str, content_digest: bytes, kept_s: int
+    ) -> bytes | None:
+        """Writes down what is submitted under an idempotency key, unless something was before.
+
+        Args:
+            deployment: id of the deployment.
+            task_id: the id that the key stands for.
+            content_digest: of what is submitted.
+            kept_s: how long the key must be known, at least.
+
+        Returns:
+            None if the key is new; else the digest of what was submitted under it first, empty if
+            that is being forgotten just now.
+
+        Raises:
+            services.wire.stored_publisher.NotStoredError: if there is no room for it.
+        """
+        subject = subjects.key(deployment, task_id)
+        try:
+            await self._publish(subject, content_digest, ttl_s=kept_s)
+        except SubjectTakenError:
+            message = await self._reader.last(streams.KEYS, subject)
+            return b"" if message is None else message.data
+        return None
+
+    async def free_key(self, deployment: str, task_id: str) -> None:
+        """Forgets what was submitted under a key."""
+        await self._link.jetstream.purge_stream(
+            streams.KEYS, subject=subjects.key(deployment, task_id)
+        )
 
     async def finish(self, task: Task, result: bytes = b"") -> bool:
         """Writes down that a task has ended, unless it has ended before.
@@ -192,6 +231,7 @@ class TaskLedger:
             (streams.PROGRESS, subjects.progress(deployment, task_id)),
             (streams.DEAD, subjects.dead(deployment, task_id)),
             (streams.ENDED, subjects.ended(deployment, task_id)),
+            (streams.KEYS, subjects.key(deployment, task_id)),
         ):
             await self._link.jetstream.purge_stream(stream, subject=subject)
 

@@ -23,6 +23,7 @@ ENDED = "FOREBAY_ENDED_TASKS"
 RESULTS = "FOREBAY_TASK_RESULTS"
 PROGRESS = "FOREBAY_TASK_PROGRESS"
 DEAD = "FOREBAY_DEAD_TASKS"
+KEYS = "FOREBAY_TASK_KEYS"
 CALLBACKS = "FOREBAY_CALLBACKS"
 USAGE_NOTES = "FOREBAY_USAGE_NOTES"
 ADVISORIES = "FOREBAY_TASK_ADVISORIES"
@@ -98,6 +99,20 @@ _DEAD_CONFIG = StreamConfig(
     allow_direct=True,
 )
 
+_KEYS_CONFIG = StreamConfig(
+    name=KEYS,
+    subjects=[subjects.KEYS],
+    # The first content submitted under a key is the one that counts; the server sees to it.
+    discard=DiscardPolicy.NEW,
+    discard_new_per_subject=True,
+    max_msgs_per_subject=1,
+    max_bytes=128 << 20,
+    max_age=3 * MAX_RESULT_TTL_S,
+    # Each key is kept for as long as its task may be.
+    allow_msg_ttl=True,
+    allow_direct=True,
+)
+
 _CALLBACKS_CONFIG = StreamConfig(
     name=CALLBACKS,
     subjects=[subjects.CALLBACKS],
@@ -138,6 +153,7 @@ _ALL = (
     _RESULTS_CONFIG,
     _PROGRESS_CONFIG,
     _DEAD_CONFIG,
+    _KEYS_CONFIG,
     _CALLBACKS_CONFIG,
     _USAGE_NOTES_CONFIG,
     _ADVISORIES_CONFIG,
@@ -208,6 +224,7 @@ async def remove_deployment(js: JetStreamContext, deployment: str) -> None:
         (RESULTS, subjects.result(deployment, "*")),
         (PROGRESS, subjects.progress(deployment, "*")),
         (DEAD, subjects.dead(deployment)),
+        (KEYS, subjects.key(deployment, "*")),
     ):
         try:
             await js.purge_stream(stream, subject=subject)

@@ -225,8 +225,8 @@ def _fill_times(task: Task, deployment: Deployment) -> None:
     max_s = _fill(task, "max_backoff", longer_s, 0.0, MAX_MAX_BACKOFF_S)
     if max_s < min_s:
         raise _invalid(
-            f"task.max_backoff is {max_s:.10g} s, less than task.min_backoff, {min_s:.10g} s; legal "
-            "is at least that"
+            f"task.max_backoff is {max_s:.10g} s, less than task.min_backoff with {min_s:.10g} s; "
+            "legal is at least that"
         )
     _fill(task, "attempt_timeout", timeout_s, MIN_ATTEMPT_TIMEOUT_S, MAX_ATTEMPT_TIMEOUT_S)
     _fill(task, "ttl", DEFAULT_TTL_S, 1.0, MAX_TTL_S)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from forebay import addresses
-from forebay.cli.deploy import changed_fields
 from forebay.cli.output import to_plain
+from forebay.deploying import changed_fields
 from forebay.local import child, interpreter, nats_server, triton_setup
 from forebay.local.interpreter import SetupError
 from forebay.local.reserved_ports import ReservedPorts

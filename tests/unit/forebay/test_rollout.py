@@ -2,8 +2,8 @@
 
 import pytest
 
-from forebay.cli.deploy import changed_fields
-from forebay.cli.rollout import wanted_replicas
+from forebay.becoming_ready import wanted_replicas
+from forebay.deploying import changed_fields
 from forebay.deployment_file import parse
 from forebay.v1.deployment_pb2 import Deployment
 from services.autoscaler import deployment_rules

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from forebay.deployment_errors import LEGAL, explain
-from forebay.deployment_yaml import DeploymentFileError, Problem, read
+from forebay.deployment_yaml import DeploymentFileError, Problem, Text, read
 from forebay.renamed_keys import renamed
 from forebay.resources_file import (
     MAX_ENVIRONMENT,
@@ -186,7 +186,15 @@ def parse(text: str, source: str) -> Parsed:
     Raises:
         DeploymentFileError: if the text is not legal.
     """
-    found = read(text, source, list(DeploymentSpec.model_fields))
+    return parsed(read(text, source, list(DeploymentSpec.model_fields)))
+
+
+def parsed(found: Text) -> Parsed:
+    """The deployment that values declare.
+
+    Raises:
+        DeploymentFileError: if they are not legal.
+    """
     names = renamed(found.values)
     wrong = [found.told(problem) for problem in names.problems]
     try:

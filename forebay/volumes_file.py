@@ -63,12 +63,9 @@ def volume_problems(items: Sequence[Mapping[str, VolumeOptions]]) -> Iterator[Pr
 
 
 def mounts(items: Sequence[Mapping[str, VolumeOptions]]) -> list[VolumeMount]:
-    """The volumes as the autoscaler takes them."""
-    return [
-        VolumeMount(name=name, read_only=options.read_only)
-        for item in items
-        for name, options in item.items()
-    ]
+    """The volumes as the autoscaler takes and keeps them: by name."""
+    found = {name: options.read_only for item in items for name, options in item.items()}
+    return [VolumeMount(name=name, read_only=found[name]) for name in sorted(found)]
 
 
 def _names(items: Sequence[Mapping[str, VolumeOptions]]) -> Iterator[str]:

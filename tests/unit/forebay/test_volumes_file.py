@@ -15,7 +15,7 @@ def volumes_of(text: str) -> list[tuple[str, bool]]:
 
 def test_a_volume_is_a_name_or_a_name_with_options() -> None:
     text = "- data\n- weights: {read_only: true}\n- logs:\n"
-    assert volumes_of(text) == [("data", False), ("weights", True), ("logs", False)]
+    assert volumes_of(text) == [("data", False), ("logs", False), ("weights", True)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,115 @@
+"""Reads what says by itself that something may be wrong with a task: advisories, dead letters."""
+
+import json
+
+from services.autoscaler.tasks import findings
+from services.autoscaler.tasks.findings import Repair
+from services.autoscaler.tasks.repairs import Repairs
+from services.runtime.clock import Clock
+from services.wire import names
+from services.wire.stream_reader import StreamReader
+from services.wire.tasks import streams, subjects
+
+READ_COUNT = 100
+LOOKED_FOR_S = 60.0
+"""A task that was given up earlier than this may have been forgotten in order since."""
+
+
+async def read_advisories(
+    reader: StreamReader, repairs: Repairs, clock: Clock, after_sequence: int
+) -> int:
+    """Looks at what the server has said of tasks.
+
+    Args:
+        reader: of streams.
+        repairs: carries out what is to be done.
+        clock: tells how old an advisory is.
+        after_sequence: how far advisories were read before.
+
+    Returns:
+        How far they are read now; no further than the first that could not be dealt with.
+
+    Raises:
+        nats.errors.Error: if NATS cannot be reached.
+    """
+    while True:
+        found = await reader.read(streams.ADVISORIES, ">", after_sequence + 1, READ_COUNT)
+        for message in found:
+            said = _fields(message.data)
+            if "MAX_DELIVERIES" in message.subject:
+                await _undelivered(reader, repairs, said)
+            else:
+                age_s = clock.wall_s() - message.stored_s
+                await _terminated(repairs, said, age_s)
+            if repairs.failures:
+                return after_sequence
+            after_sequence = message.sequence
+        if not found:
+            return after_sequence
+
+
+async def read_dead(
+    reader: StreamReader, repairs: Repairs, clock: Clock, after_sequence: int
+) -> int:
+    """Looks at each dead letter once, when whoever wrote it should have ended its task.
+
+    Args:
+        reader: of streams.
+        repairs: carries out what is to be done.
+        clock: tells how old a dead letter is.
+        after_sequence: how far dead letters were read before.
+
+    Returns:
+        How far they are read now.
+
+    Raises:
+        nats.errors.Error: if NATS cannot be reached.
+        services.wire.stored_publisher.NotStoredError: if an end cannot be written.
+    """
+    while True:
+        found = await reader.read(streams.DEAD, subjects.dead(), after_sequence + 1, READ_COUNT)
+        for message in found:
+            if clock.wall_s() - message.stored_s < findings.SETTLED_AFTER_S:
+                return after_sequence
+            deployment, task_id = message.subject.split(".")[-2:]
+            await repairs.end_buried(deployment, task_id)
+            after_sequence = message.sequence
+        if not found:
+            return after_sequence
+
+
+async def _undelivered(reader: StreamReader, repairs: Repairs, said: dict[str, object]) -> None:
+    sequence = said.get("stream_seq")
+    if not isinstance(sequence, int):
+        return
+    found = await reader.read(streams.TASKS, ">", sequence, 1)
+    # Otherwise it has left the queue since.
+    if found and found[0].sequence == sequence:
+        await repairs.end_undelivered(found[0], str(said.get("consumer")))
+
+
+async def _terminated(repairs: Repairs, said: dict[str, object], age_s: float) -> None:
+    """Looks whether a task that a replica gave up has ended.
+
+    The message has gone; replicas say the task's id as the reason. Where that is missing the dead
+    letter, which they write before, is looked at all the same.
+    """
+    task_id = str(said.get("reason") or "").partition(" ")[0]
+    deployment = str(said.get("consumer")).rpartition("_")[0]
+    if not names.is_id(task_id) or not names.is_id(deployment):
+        return
+    known = await repairs.end_buried(deployment, task_id)
+    if not known and age_s < LOOKED_FOR_S:
+        repairs.count(
+            Repair.LOST,
+            "a replica gave it up, and there is neither its end nor a dead letter",
+            task=f"{names.deployment_name(deployment)}/tasks/{task_id}",
+        )
+
+
+def _fields(data: bytes) -> dict[str, object]:
+    try:
+        said = json.loads(data)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -5,9 +5,16 @@ from typing import Any
 
 import grpc.aio
 
+from forebay.v1 import schedule_pb2_grpc
 from services.autoscaler.leadership import Leadership
+from services.autoscaler.schedules.firing import Firing
+from services.autoscaler.schedules.schedule_service import ScheduleService
+from services.autoscaler.schedules.schedules import Schedules
+from services.autoscaler.schedules.submitter import Submitter
 from services.autoscaler.settings import AutoscalerSettings
+from services.autoscaler.tasks.sweeper import TaskSweeper
 from services.runtime.clock import Clock
+from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
 from services.wire.tasks.ledger import TaskLedger
@@ -36,10 +43,21 @@ class Duties:
             clock: tells the time.
         """
         self._ledger = TaskLedger(link)
+        self._sweeper = TaskSweeper(link, self._ledger, deployments, leadership, clock)
+        self._kept_schedules = KvMirror(link, streams.schedules_bucket)
+        submitter = Submitter(link, self._ledger, deployments, clock)
+        self._schedules = Schedules(self._kept_schedules, submitter, clock)
+        self._firing = Firing(self._kept_schedules, submitter, leadership, clock)
 
     def serve(self, server: grpc.aio.Server) -> None:
         """Adds the services of the duties to a server that has not started."""
+        schedules = ScheduleService(self._schedules)
+        schedule_pb2_grpc.add_ScheduleServiceServicer_to_server(schedules, server)
 
     def work(self) -> dict[str, Coroutine[Any, Any, None]]:
         """The background work of the duties, which goes on for ever, by name."""
-        return {}
+        return {
+            "kept_schedules": self._kept_schedules.run(),
+            "schedules": self._firing.run(),
+            "task_sweeper": self._sweeper.run(),
+        }

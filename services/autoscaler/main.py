@@ -37,6 +37,7 @@ SERVICE_NAMES = [
     "forebay.v1.AutoscalerService",
     "forebay.v1.DeploymentService",
     "forebay.v1.ModelService",
+    "forebay.v1.ScheduleService",
 ]
 
 

@@ -33,6 +33,7 @@ ASSIGNMENTS_BUCKET = "FOREBAY_ASSIGNMENTS"
 MODELS_BUCKET = "FOREBAY_MODELS"
 METADATA_BUCKET = "FOREBAY_METADATA"
 SCALING_BUCKET = "FOREBAY_SCALING"
+SCHEDULES_BUCKET = "FOREBAY_SCHEDULES"
 DECISIONS = "FOREBAY_DECISIONS"
 
 MAX_DECISIONS_PER_DEPLOYMENT = 500
@@ -174,6 +175,11 @@ async def assignments_bucket(js: JetStreamContext) -> KeyValue:
 async def scaling_bucket(js: JetStreamContext) -> KeyValue:
     """Targets: `target.{deployment}` → ScaleState."""
     return await _bucket(js, SCALING_BUCKET)
+
+
+async def schedules_bucket(js: JetStreamContext) -> KeyValue:
+    """Schedules: `schedule.{tenant}.{schedule}` → Schedule."""
+    return await _bucket(js, SCHEDULES_BUCKET)
 
 
 async def metadata_bucket(js: JetStreamContext) -> KeyValue:

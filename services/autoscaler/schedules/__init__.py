@@ -1,0 +1,1 @@
+"""Schedules: tasks by the clock, each slot once."""

@@ -95,7 +95,7 @@ def envelope_of(
     _check_texts(task)
     _fill_numbers(task)
     _fill_times(task, deployment)
-    task_id = _keyed_id(tenant, deployment_id, task) or _fresh_id(now_s)
+    task_id = keyed_id(tenant, deployment_id, task) or _fresh_id(now_s)
     task.name = f"{deployment.name}/tasks/{task_id}"
     task.state = Task.STATE_QUEUED
     task.tenant = tenant
@@ -255,7 +255,7 @@ def _digest(body: bytes, options: bytes) -> bytes:
     return digest.digest()
 
 
-def _keyed_id(tenant: str, deployment_id: str, task: Task) -> str:
+def keyed_id(tenant: str, deployment_id: str, task: Task) -> str:
     """The id that a key stands for; empty without a key."""
     if task.idempotency_key:
         key = f"key\n{task.idempotency_key}"

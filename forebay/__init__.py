@@ -28,6 +28,14 @@ if TYPE_CHECKING:
         QueueFullError,
         UnavailableError,
     )
+    from forebay.functions.decorator import function
+    from forebay.functions.errors import (
+        DeploymentFailedError,
+        FunctionDefinitionError,
+        FunctionError,
+        PermanentError,
+    )
+    from forebay.functions.scaling import OngoingRequests, QueueDepth, QueueSize, RequestLatency
     from forebay.inference import InferResult
 
 __all__ = [
@@ -35,19 +43,38 @@ __all__ = [
     "CancelledError",
     "Client",
     "DeadlineExceededError",
+    "DeploymentFailedError",
     "DeploymentNotFoundError",
     "ForebayError",
+    "FunctionDefinitionError",
+    "FunctionError",
     "InferResult",
     "InvalidRequestError",
     "InvalidResponseError",
     "ModelError",
+    "OngoingRequests",
+    "PermanentError",
     "PoisonRequestError",
+    "QueueDepth",
     "QueueFullError",
+    "QueueSize",
+    "RequestLatency",
     "UnavailableError",
+    "function",
 ]
 
 _MODULES = {"AsyncClient": "forebay.aio", "Client": "forebay.client"}
 _MODULES["InferResult"] = "forebay.inference"
+_MODULES["function"] = "forebay.functions.decorator"
+for _name in (
+    "DeploymentFailedError",
+    "FunctionDefinitionError",
+    "FunctionError",
+    "PermanentError",
+):
+    _MODULES[_name] = "forebay.functions.errors"
+for _name in ("OngoingRequests", "QueueDepth", "QueueSize", "RequestLatency"):
+    _MODULES[_name] = "forebay.functions.scaling"
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,287 @@
+"""A Python function that is also a deployment."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from forebay.errors import DeadlineExceededError, ForebayError
+from forebay.functions import upload
+from forebay.functions.call_options import CallOptions
+from forebay.functions.calls import inputs_of, value_of, value_or_error
+from forebay.functions.connections import async_client_of, client_of
+from forebay.functions.errors import typed
+from forebay.functions.function_call import AsyncFunctionCall, FunctionCall
+from forebay.functions.settings import FunctionSettings
+from forebay.functions.upload import Deployed
+
+
+class Function:
+    """What `@forebay.function` makes of a function or class.
+
+    Calling it runs your code in this process, as if it were not decorated; so does `local`.
+    `remote` runs it in the mesh and waits, `submit` stores a task, `map` and `starmap` run many.
+    Before those, `deploy` it. `aremote`, `asubmit`, `amap`, `astarmap` and `adeploy` are the same
+    to await.
+
+    Attributes:
+        name: of the deployment.
+        target: the function or class that was decorated.
+        settings: how it is deployed.
+        call_options: how it is called; `options` changes them.
+        schedule: when it runs by itself; set by `@forebay.schedule`.
+    """
+
+    def __init__(
+        self, target: Callable[..., Any], settings: FunctionSettings, call_options: CallOptions
+    ) -> None:
+        """Use `forebay.function`."""
+        # Not the attributes: a class's would hide those of this one.
+        functools.update_wrapper(self, target, updated=())
+        self.target = target
+        self.settings = settings
+        self.call_options = call_options
+        self.schedule: Any = getattr(target, "schedule", None)
+        self._signature = inspect.signature(_called(target))
+        self._started: Callable[..., Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the deployment."""
+        return self.settings.name
+
+    def options(self, **changes: Any) -> "Function":
+        """The same function, called otherwise: `f.options(priority="high").submit(x)`.
+
+        Args:
+            changes: fields of `CallOptions`: router, timeout_s, priority, labels, max_retries,
+                min_backoff_s, max_backoff_s, attempt_timeout_s, ttl_s, result_ttl_s, callback_url.
+
+        Raises:
+            TypeError: if there is no such option.
+        """
+        made = Function(
+            self.target, self.settings, dataclasses.replace(self.call_options, **changes)
+        )
+        made.schedule = self.schedule
+        return made
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the code in this process; a class is made once, and its `on_start` run."""
+        if self._started is None:
+            self._started = self._start()
+        return self._started(*args, **kwargs)
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """As `remote`, but in this process: with batch=True, one item in and its result out."""
+        self._check_arguments(args, kwargs)
+        return self([args[0]])[0] if self.settings.batch else self(*args, **kwargs)
+
+    def deploy(
+        self, address: str | None = None, *, wait: bool = False, timeout_s: float = 300.0
+    ) -> Deployed:
+        """Packs the function's source, uploads it and creates or updates its deployment.
+
+        The same source and parameters change nothing. Nothing need run for that: with the default
+        policy, replicas start with the first call.
+
+        Args:
+            address: of the autoscaler; None means FOREBAY_AUTOSCALER, else the local mesh.
+            wait: whether to wait until as many replicas are ready as there should be now.
+            timeout_s: how long to wait, in seconds.
+
+        Raises:
+            FunctionDefinitionError: if it cannot become a deployment.
+            DeploymentFailedError: if a replica fails or is not ready in time.
+            ForebayError: if the mesh does not take it.
+        """
+        made = self.adeploy(address, wait=wait, timeout_s=timeout_s)
+        return upload.blocking(made, f"{self.__name__}.adeploy()")
+
+    async def adeploy(
+        self, address: str | None = None, *, wait: bool = False, timeout_s: float = 300.0
+    ) -> Deployed:
+        """As `deploy`."""
+        return await upload.deploy(
+            self.target, self.settings, address, wait_s=timeout_s if wait else None
+        )
+
+    def remote(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs one call in the mesh and waits for its result.
+
+        Raises:
+            FunctionError: if the function raised.
+            InvalidRequestError: if an argument cannot be sent.
+            ForebayError: of `Client.infer`.
+        """
+        inputs, options = self._inputs(args, kwargs), self.call_options
+        try:
+            result = client_of(options.router).infer(self.name, inputs, timeout_s=options.timeout_s)
+        except DeadlineExceededError as error:
+            raise _late(error, upload.blocking(upload.why_not_ready(self.name), "")) from None
+        except ForebayError as error:
+            raise typed(error) from None
+        return value_of(result)
+
+    async def aremote(self, *args: Any, **kwargs: Any) -> Any:
+        """As `remote`."""
+        inputs, options = self._inputs(args, kwargs), self.call_options
+        try:
+            result = await async_client_of(options.router).infer(
+                self.name, inputs, timeout_s=options.timeout_s
+            )
+        except DeadlineExceededError as error:
+            raise _late(error, await upload.why_not_ready(self.name)) from None
+        except ForebayError as error:
+            raise typed(error) from None
+        return value_of(result)
+
+    def submit(self, *args: Any, **kwargs: Any) -> FunctionCall:
+        """Stores one call as a task; once this has returned, it ends once, whatever crashes.
+
+        Raises:
+            InvalidRequestError: if an argument cannot be sent.
+            ForebayError: of `Client.submit`.
+        """
+        options = self.call_options
+        client = client_of(options.router)
+        inputs = self._inputs(args, kwargs)
+        return FunctionCall(client.submit(self.name, inputs, **options.of_tasks()))
+
+    async def asubmit(self, *args: Any, **kwargs: Any) -> AsyncFunctionCall:
+        """As `submit`; what it returns is to be awaited too."""
+        options = self.call_options
+        client = async_client_of(options.router)
+        inputs = self._inputs(args, kwargs)
+        return AsyncFunctionCall(await client.submit(self.name, inputs, **options.of_tasks()))
+
+    def map(
+        self, items: Iterable[Any], *, batch_size: int | None = None, **options: Any
+    ) -> Iterator[Any]:
+        """Runs the function on every item, as tasks; yields results as they come.
+
+        Args:
+            items: the only argument of each call; read as there is room for them.
+            batch_size: items of one task; None: `max_batch_size` with batch=True, else 1.
+            options: of `Client.map`: ordered, max_in_flight, return_exceptions, batch, progress;
+                and the options of tasks.
+
+        Raises:
+            FunctionError: if the function raised for an item, unless return_exceptions is set: then
+                it is yielded in that item's place.
+            ForebayError: of `Client.map`.
+        """
+        return self._map(((item,) for item in items), batch_size, options)
+
+    def starmap(
+        self, items: Iterable[Sequence[Any]], *, batch_size: int | None = None, **options: Any
+    ) -> Iterator[Any]:
+        """As `map`, of calls with several arguments: each item is a sequence of them."""
+        return self._map((tuple(item) for item in items), batch_size, options)
+
+    def _map(
+        self, calls: Iterable[tuple[Any, ...]], batch_size: int | None, options: dict[str, Any]
+    ) -> Iterator[Any]:
+        take = value_or_error if options.get("return_exceptions") else value_of
+        client = client_of(self.call_options.router)
+        results = client.map(
+            self.name,
+            (self._inputs(args, {}) for args in calls),
+            batch_size=self._batch_size(batch_size),
+            **{**self.call_options.of_tasks(), **options},
+        )
+        try:
+            for result in results:
+                yield take(result)
+        except ForebayError as error:
+            raise typed(error) from None
+
+    def amap(
+        self, items: Iterable[Any], *, batch_size: int | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """As `map`, for `async for`."""
+        return self._amap(((item,) for item in items), batch_size, options)
+
+    def astarmap(
+        self, items: Iterable[Sequence[Any]], *, batch_size: int | None = None, **options: Any
+    ) -> AsyncIterator[Any]:
+        """As `starmap`, for `async for`."""
+        return self._amap((tuple(item) for item in items), batch_size, options)
+
+    async def _amap(
+        self, calls: Iterable[tuple[Any, ...]], batch_size: int | None, options: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        take = value_or_error if options.get("return_exceptions") else value_of
+        client = async_client_of(self.call_options.router)
+        results = client.map(
+            self.name,
+            (self._inputs(args, {}) for args in calls),
+            batch_size=self._batch_size(batch_size),
+            **{**self.call_options.of_tasks(), **options},
+        )
+        try:
+            async for result in results:
+                yield take(result)
+        except ForebayError as error:
+            raise typed(error) from None
+
+    def _batch_size(self, wanted: int | None) -> int:
+        most = self.settings.max_batch_size if self.settings.batch else None
+        if wanted is None:
+            return most or 1
+        if most is not None and wanted > most:
+            raise ValueError(
+                f"batch_size = {wanted} is above max_batch_size = {most} of {self.name}; send "
+                "smaller batches, or raise max_batch_size and deploy again"
+            )
+        return wanted
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._check_arguments(args, kwargs)
+        return inputs_of(args, kwargs)
+
+    def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Raises TypeError for what the function would not take, before it goes anywhere."""
+        if not self.settings.batch:
+            self._signature.bind(*args, **kwargs)
+        elif len(args) != 1 or kwargs:
+            raise TypeError(
+                f"{self.__name__} has batch=True: a call has one argument, an item of the list "
+                f"that the function takes; this one has {len(args)} and {len(kwargs)} by keyword"
+            )
+
+    def _start(self) -> Callable[..., Any]:
+        if not isinstance(self.target, type):
+            if self.settings.on_start is not None:
+                self.settings.on_start()
+            return self.target
+        made: Callable[..., Any] = self.target()
+        on_start = getattr(made, "on_start", None)
+        if on_start is not None:
+            on_start()
+        return made
+
+    def __repr__(self) -> str:
+        return f"<forebay function {self.__module__}.{self.__name__}, deployment {self.name!r}>"
+
+    __name__: str
+
+
+def _called(target: Callable[..., Any]) -> Callable[..., Any]:
+    """What takes the arguments; a method's signature shall not have `self`."""
+    if not isinstance(target, type):
+        return target
+    made: Callable[..., Any] = functools.partial(target.__call__, None)
+    return made
+
+
+def _late(error: DeadlineExceededError, reason: str) -> DeadlineExceededError:
+    if not reason:
+        return error
+    return DeadlineExceededError(
+        f"{error.message}; it has no replica: {reason}",
+        status=error.status,
+        request_id=error.request_id,
+        trace_id=error.trace_id,
+    )

@@ -1,0 +1,145 @@
+"""Makes a deployment of a function."""
+
+import asyncio
+import contextlib
+import tempfile
+from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc.aio
+
+from forebay import addresses, becoming_ready, deploying
+from forebay.deployment_file import DeploymentSpec
+from forebay.errors import from_rpc_error
+from forebay.functions import packaging, sources
+from forebay.functions.errors import DeploymentFailedError, FunctionDefinitionError
+from forebay.functions.settings import FunctionSettings
+from services.wire.channels import open_channel
+from services.wire.model_archive import ModelArchiveError
+from services.wire.names import deployment_name
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """A function that is a deployment.
+
+    Attributes:
+        name: of the deployment.
+        generation: rises with each change of what a replica runs.
+        changed: `created`, `unchanged`, or `updated` and the fields.
+    """
+
+    name: str
+    generation: int
+    changed: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def packed(target: Any, settings: FunctionSettings) -> Iterator[tuple[DeploymentSpec, Path]]:
+    """The declaration and the model directory of a function, until the block ends.
+
+    Raises:
+        FunctionDefinitionError: if it cannot become a deployment.
+    """
+    source = sources.locate(target)
+    spec = settings.spec(source)
+    files = sources.collect(source, settings.include)
+    with tempfile.TemporaryDirectory(prefix="forebay-function-") as directory:
+        try:
+            packaging.write(
+                Path(directory),
+                source,
+                files,
+                settings.requirements,
+                settings.max_batch_size if settings.batch else None,
+                settings.batch_delay_s,
+            )
+        except OSError as error:
+            raise FunctionDefinitionError(
+                f"cannot pack {settings.name}: {error.filename}: {error.strerror}"
+            ) from error
+        yield spec, Path(directory)
+
+
+async def deploy(
+    target: Any,
+    settings: FunctionSettings,
+    autoscaler: str | None = None,
+    metrics: str | None = None,
+    wait_s: float | None = None,
+    tell: deploying.Told | None = None,
+) -> Deployed:
+    """Packs a function, uploads it and declares its deployment.
+
+    Args:
+        target: the function.
+        settings: how it is deployed.
+        autoscaler: address of the autoscaler; None means FOREBAY_AUTOSCALER, else the local mesh.
+        metrics: address of the metrics service, in the same way.
+        wait_s: seconds to wait until as many replicas as it should have are ready; None: none.
+        tell: told what is going on.
+
+    Raises:
+        FunctionDefinitionError: if it cannot become a deployment.
+        DeploymentFailedError: if a replica fails or is not ready in time.
+        ForebayError: if the mesh does not take it.
+    """
+    tell = tell or deploying.Quiet()
+    address = addresses.resolve(addresses.AUTOSCALER, autoscaler)
+    with packed(target, settings) as (spec, directory):
+        async with open_channel(address) as channel:
+            try:
+                tell(f"packing {settings.name}")
+                digest = await deploying.provide_model(directory, channel, tell)
+                tell(f"declaring {settings.name}")
+                deployment, changed = await deploying.declare(spec.to_proto(digest), channel)
+                if wait_s is not None:
+                    async with open_channel(
+                        addresses.resolve(addresses.METRICS, metrics)
+                    ) as measured:
+                        deployment = await becoming_ready.until_ready(
+                            deployment, channel, measured, wait_s, tell, changed == ["created"]
+                        )
+            except (deploying.BusyDeploymentError, becoming_ready.NotReadyError) as error:
+                raise DeploymentFailedError(str(error)) from None
+            except ModelArchiveError as error:
+                raise FunctionDefinitionError(f"cannot pack {settings.name}: {error}") from None
+            except grpc.aio.AioRpcError as error:
+                raise from_rpc_error(error, address, None) from None
+    return Deployed(settings.name, deployment.generation, tuple(changed))
+
+
+async def why_not_ready(name: str, autoscaler: str | None = None) -> str:
+    """What the status of a deployment says of replicas that are not ready; empty if nothing.
+
+    For the message of a call that waited in vain, so it raises nothing.
+    """
+    address = addresses.resolve(addresses.AUTOSCALER, autoscaler)
+    async with open_channel(address) as channel:
+        try:
+            async with asyncio.timeout(2):
+                found = await deploying.current_deployment(deployment_name(name), channel)
+        except (grpc.aio.AioRpcError, TimeoutError):
+            return ""
+    if found is None or found.status.ready_replica_count:
+        return ""
+    said: str = found.status.message
+    return said
+
+
+def blocking(work: Coroutine[Any, Any, T], instead: str) -> T:
+    """Runs a coroutine to its end.
+
+    Raises:
+        RuntimeError: on an event loop, which it would block; it names what to await instead.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    work.close()
+    raise RuntimeError(f"this would block the event loop; await {instead} instead")

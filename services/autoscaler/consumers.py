@@ -1,19 +1,23 @@
 """Each deployment's consumer in JetStream: there while the deployment is, gone with it.
 
+So are its tasks, whose consumers come with the first of them.
+
 The stream of requests is in memory. After a restart of nats-server it is gone with all consumers,
 so they are made sure of on each connection, and again every RECHECK_S in case anything else took
 them away.
 """
 
 import asyncio
+import json
+from functools import partial
 
 import nats.errors
-import nats.js.errors
 import structlog
 
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.tasks import streams as task_streams
 
 log = structlog.get_logger()
 
@@ -38,6 +42,7 @@ class Consumers:
         await self._ensure_missing()
         # Left behind by an autoscaler that ended in the middle of a deletion.
         there = await streams.request_consumers(self._link.jetstream)
+        there |= await self._with_task_consumers()
         self._doomed |= there - self._deployments.entries("spec.").keys()
 
     async def ensure(self, deployment: str) -> None:
@@ -47,7 +52,7 @@ class Consumers:
         self._ensured.add(deployment)
 
     async def clear_away(self, deployment: str) -> None:
-        """Removes what a deleted deployment leaves: consumer, waiting requests, metadata.
+        """Removes what a deleted deployment leaves: consumers, requests, tasks, metadata.
 
         What cannot be done now is tried again until it is.
         """
@@ -79,14 +84,38 @@ class Consumers:
             await self.ensure(deployment)
 
     async def _clear(self, deployment: str) -> None:
-        if self._deployments.get(f"spec.{deployment}") is not None:
-            # Created again in the meantime.
-            self._doomed.discard(deployment)
-            return
         js = self._link.jetstream
-        await streams.remove_request_consumer(js, deployment)
-        metadata = await streams.metadata_bucket(js)
-        for key in (f"metadata.{deployment}", f"config.{deployment}"):
-            await metadata.delete(key)
+        steps = (
+            partial(task_streams.remove_deployment, js, deployment),
+            # After its tasks: it is what tells of a deletion that was not finished.
+            partial(streams.remove_request_consumer, js, deployment),
+            partial(self._remove_metadata, deployment),
+        )
+        for step in steps:
+            if self._deployments.get(f"spec.{deployment}") is not None:
+                # Created again in the meantime.
+                self._doomed.discard(deployment)
+                return
+            await step()
         self._doomed.discard(deployment)
         log.info("deployment.cleared_away", deployment=deployment)
+
+    async def _remove_metadata(self, deployment: str) -> None:
+        metadata = await streams.metadata_bucket(self._link.jetstream)
+        for key in (f"metadata.{deployment}", f"config.{deployment}"):
+            await metadata.delete(key)
+
+    async def _with_task_consumers(self) -> set[str]:
+        """Ids of all deployments that have a consumer for tasks, declared or not."""
+        api = f"$JS.API.CONSUMER.NAMES.{task_streams.TASKS}"
+        found: set[str] = set()
+        offset = 0
+        while True:
+            question = json.dumps({"offset": offset}).encode()
+            answer = json.loads((await self._link.client.request(api, question, timeout=5)).data)
+            # With an error, such as that there is no stream yet, there are none.
+            names = answer.get("consumers") or []
+            found |= {name.rpartition("_")[0] for name in names}
+            offset += len(names)
+            if not names or offset >= answer["total"]:
+                return found - {""}

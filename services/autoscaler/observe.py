@@ -8,7 +8,7 @@ from services.autoscaler.startups import Starts
 from services.wire.names import DEPLOYMENT_PREFIX
 
 WAKE_HOLD_S = 3.0
-"""How long a wake counts as one waiting request at least: until metrics has seen it too."""
+"""How long a wake counts as one waiting request or task at least: until metrics has seen it."""
 
 _NO_LOAD = DeploymentLoad()
 
@@ -41,8 +41,8 @@ def signals_of(
         load: what metrics says of it; None if it says nothing.
         starts: where its replicas are in their start.
         assigned: how many replicas are assigned.
-        woken: queued and ongoing requests as they were a moment ago, when a router said that one
-            waits; None if none said so.
+        woken: queued and ongoing requests and tasks as they were a moment ago, when somebody said
+            that one waits; None if nobody said so.
         custom: answer and error of the custom policy.
     """
     poison = load.poison_count if load is not None else None

@@ -120,13 +120,18 @@ class Targets:
             targets[deployment] = self._look_at(now_s, deployment, scaler, load, own, seen)
         return targets
 
+    def is_at_zero(self, deployment: str) -> bool:
+        """Whether a deployment is known here and has no replica to come."""
+        scaler = self._scalers.get(deployment)
+        return scaler is not None and not scaler.target
+
     def wake(self, deployment: str, queued: int, ongoing: int) -> int | None:
-        """Decides at once: a router says that a request waits for a replica.
+        """Decides at once: somebody says that a request or a task waits for a replica.
 
         Args:
             deployment: its id.
-            queued: requests stored and not delivered, as asked of the consumer just now.
-            ongoing: requests delivered and not settled.
+            queued: requests and tasks stored and not delivered, as asked of the consumer just now.
+            ongoing: requests and tasks delivered and not settled.
 
         Returns:
             The target; None if the deployment is not known here.

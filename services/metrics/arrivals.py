@@ -5,6 +5,7 @@ Pure: time is an argument.
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any, Self
 
 SLOTS = 30
 """Parts of a window; it holds no more steps than that and one."""
@@ -12,7 +13,7 @@ SLOTS = 30
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """What JetStream says of a deployment's consumer.
+    """What JetStream says of a consumer.
 
     Attributes:
         incarnation: differs when the consumer was created anew.
@@ -30,6 +31,19 @@ class QueueState:
     delivered_sequence: int
     ongoing: int
     redelivered: int
+
+    @classmethod
+    def of(cls, answer: dict[str, Any]) -> Self:
+        """From JetStream's answer to CONSUMER.INFO."""
+        delivered = answer["delivered"]
+        return cls(
+            incarnation=answer["created"],
+            pending=answer["num_pending"],
+            delivered=delivered["consumer_seq"],
+            delivered_sequence=delivered["stream_seq"],
+            ongoing=answer["num_ack_pending"],
+            redelivered=answer["num_redelivered"],
+        )
 
     @property
     def empty(self) -> bool:

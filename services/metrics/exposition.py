@@ -116,9 +116,14 @@ def text(made: CollectorRegistry) -> bytes:
 
 
 def _queues(snapshot: Snapshot) -> Iterator[Metric]:
+    for state, meaning in (
+        ("queued", "stored and not yet delivered"),
+        ("ongoing", "delivered and not yet settled"),
+    ):
+        yield _requests(snapshot, f"forebay_{state}_requests", f"Requests {meaning}.", state)
+        task_count = f"{state}_task_count"
+        yield _by_deployment(snapshot, f"forebay_{state}_tasks", f"Tasks {meaning}.", task_count)
     for name, help_text, field in (
-        ("forebay_queued_requests", "Requests stored and not yet delivered.", "queued_count"),
-        ("forebay_ongoing_requests", "Requests delivered and not yet settled.", "ongoing_count"),
         (
             "forebay_redelivered_requests",
             "Requests delivered more than once and not yet settled.",
@@ -126,7 +131,7 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         ),
         (
             "forebay_arrivals_per_second",
-            "Requests stored per second over the last window.",
+            "Requests and tasks stored per second over the last window.",
             "arrivals_per_second",
         ),
     ):
@@ -145,14 +150,28 @@ def _queues(snapshot: Snapshot) -> Iterator[Metric]:
         ),
     ):
         yield _seconds(snapshot, name, help_text, field)
-    poison = CounterMetricFamily(
-        "forebay_poison_requests",
-        "Requests set aside after too many deliveries.",
-        labels=["deployment"],
-    )
+    for name, help_text, field in (
+        (
+            "forebay_poison_requests",
+            "Requests set aside after too many deliveries.",
+            "poison_count",
+        ),
+        ("forebay_dead_tasks", "Tasks that became dead letters.", "dead_task_count"),
+    ):
+        counter = CounterMetricFamily(name, help_text, labels=["deployment"])
+        for load in snapshot.deployments:
+            counter.add_metric([names.deployment_id(load.deployment)], getattr(load, field))
+        yield counter
+
+
+def _requests(snapshot: Snapshot, name: str, help_text: str, state: str) -> Metric:
+    """What a load counts together with tasks, without them."""
+    family = GaugeMetricFamily(name, help_text, labels=["deployment"])
     for load in snapshot.deployments:
-        poison.add_metric([names.deployment_id(load.deployment)], load.poison_count)
-    yield poison
+        if load.HasField(f"{state}_count"):
+            count = getattr(load, f"{state}_count") - getattr(load, f"{state}_task_count")
+            family.add_metric([names.deployment_id(load.deployment)], count)
+    return family
 
 
 def _seconds(snapshot: Snapshot, name: str, help_text: str, field: str) -> Metric:

@@ -18,6 +18,7 @@ from services.metrics.queues import Queues
 from services.metrics.replica_logs import ReplicaLogs
 from services.metrics.settings import MetricsSettings
 from services.metrics.snapshots import Mesh
+from services.metrics.task_queues import TaskQueues
 from services.runtime import garbage, process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -46,9 +47,10 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
     link = NatsLink("forebay-metrics", settings.nats_url, settings.nats_credentials_file)
     deployments = KvMirror(link, streams.deployments_bucket)
     queues = Queues(link, deployments, clock, settings.window_s)
+    tasks = TaskQueues(link, deployments, clock, settings.window_s)
     # No more often than a window can tell.
     nodes = NodeTable(settings.node_grace_s, settings.window_s / window.SLOTS)
-    mesh = Mesh(nodes, LoadTable(settings.window_s), queues, clock)
+    mesh = Mesh(nodes, LoadTable(settings.window_s), queues, tasks, clock)
     sessions = NodeService(mesh, ReplicaLogs(link), clock, settings.report_interval_s)
     snapshots = MetricsService(mesh, clock)
     http = HttpServer(_pages(exposition.registry(mesh, lambda: link.connected), link))
@@ -67,6 +69,7 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
             nats=link.run(stopping),
             deployments=deployments.run(),
             queues=queues.run(),
+            tasks=tasks.run(),
             forget=_forget(mesh),
             health=_keep_health(health, link),
         )

@@ -16,7 +16,7 @@ ANSWER_TIMEOUT_S = 2.0
 
 
 class PollSchedule:
-    """When each deployment's queue is to be asked for."""
+    """When each deployment's queue, or whatever else has a name, is to be asked for."""
 
     def __init__(self) -> None:
         self._due_s: dict[str, float] = {}
@@ -32,6 +32,11 @@ class PollSchedule:
         if len(self._heap) > 4 * len(self._due_s) + 1024:
             self._heap = [(due_s, name) for name, due_s in self._due_s.items()]
             heapq.heapify(self._heap)
+
+    def add(self, now_s: float, deployment: str) -> None:
+        """Takes up one, due now; nothing happens if it is known."""
+        if deployment not in self._due_s:
+            self._set(deployment, now_s)
 
     def by(self, due_s: float, deployment: str) -> None:
         """Has a deployment asked for at a time at the latest; nothing happens if it is unknown."""

@@ -1,4 +1,4 @@
-"""What JetStream knows of each deployment's queue.
+"""What JetStream knows of each deployment's queue of requests.
 
 Not known is a value: what could not be read for too long is left out, never taken for zero, and so
 is the queue of a consumer or a stream that is not there.
@@ -17,12 +17,8 @@ Three questions, all asked and answered through the data lane, at most MAX_POLLS
 With 10,000 idle deployments that is 500 polls a second: 1 % of a core here, 2 % in nats-server.
 """
 
-import asyncio
-import json
 from dataclasses import dataclass
-from typing import Any
 
-import nats.errors
 import structlog
 
 from services.metrics.arrivals import ArrivalWindow, QueueState
@@ -32,6 +28,17 @@ from services.metrics.poll_schedule import (
     WORKED_INTERVAL_S,
     PollSchedule,
 )
+from services.metrics.questions import (
+    MAX_POLLS_PER_S,
+    STALE_AFTER_S,
+    SWEEP_INTERVAL_S,
+    TICK_S,
+    Questions,
+    ask_for_ever,
+    fields,
+    last_token,
+    said,
+)
 from services.runtime.clock import Clock
 from services.wire import streams, subjects
 from services.wire.kv_mirror import KvMirror
@@ -40,14 +47,7 @@ from services.wire.server_clock import parse_time_s
 
 log = structlog.get_logger()
 
-TICK_S = 0.1
-SWEEP_INTERVAL_S = 1.0
-MAX_POLLS_PER_S = 1000
 MAX_OLDEST_PER_S = 50
-
-STALE_AFTER_S = 5.0
-"""Figures older than this are not given; while there are more busy queues than can be asked in that
-time, older than three rounds."""
 
 EXISTS_FOR_S = 3 * IDLE_INTERVAL_S
 """How long a consumer is taken to exist after its last answer. That it was deleted is heard at
@@ -111,8 +111,7 @@ class Queues:
         self._window_s = window_s
         self._queues: dict[str, _Queue] = {}
         self._schedule = PollSchedule()
-        self._inbox = link.client.new_inbox()
-        self._subscribed = False
+        self._questions = Questions(link)
         self._swept_s = float("-inf")
         # Which queues hold anything, as of when the question was put.
         self._in_use: frozenset[str] = frozenset()
@@ -171,13 +170,7 @@ class Queues:
 
     async def run(self) -> None:
         """Asks for ever."""
-        while True:
-            if self._link.connected:
-                try:
-                    self.tick()
-                except nats.errors.Error as error:
-                    log.debug("queues.not_asked", error=str(error) or type(error).__name__)
-            await asyncio.sleep(TICK_S)
+        await ask_for_ever(self._link, self.tick)
 
     def tick(self) -> None:
         """Asks what is due.
@@ -193,7 +186,9 @@ class Queues:
             queue = self._queues.get(deployment)
             if queue is not None:
                 queue.asked_s = now_s
-                self._ask(f"CONSUMER.INFO.{streams.REQUESTS}.{deployment}", f"info.{deployment}")
+                self._questions.ask(
+                    f"CONSUMER.INFO.{streams.REQUESTS}.{deployment}", "info", deployment
+                )
 
     def _sweep(self, now_s: float) -> None:
         self._swept_s = now_s
@@ -203,24 +198,25 @@ class Queues:
         for new in wanted - self._queues.keys():
             self._queues[new] = _Queue(ArrivalWindow(self._window_s), _Oldest())
         self._schedule.keep(now_s, wanted)
-        question = json.dumps({"subjects_filter": subjects.REQUESTS}).encode()
         # When the question was put comes back with the answer.
-        self._ask(f"STREAM.INFO.{streams.REQUESTS}", f"stream.{now_s.hex()}", question)
-
-    def _ask(self, api: str, token: str, question: bytes = b"") -> None:
-        self._link.client.send(f"$JS.API.{api}", question, f"{self._inbox}.{token}")
+        self._questions.ask(
+            f"STREAM.INFO.{streams.REQUESTS}",
+            "stream",
+            now_s.hex(),
+            {"subjects_filter": subjects.REQUESTS},
+        )
 
     async def _on_connected(self) -> None:
-        client = self._link.client
         # What was there may be gone: a restarted nats-server has lost requests and consumers.
         self._forget()
-        if not self._subscribed:
-            await client.subscribe_direct(f"{self._inbox}.>", self._on_answer)
-            advisory = f"{subjects.MAX_DELIVERIES_ADVISORY}.{streams.REQUESTS}.*"
-            await client.subscribe_direct(advisory, self._on_poison)
-            await client.subscribe_direct(_DELETED_ADVISORY, self._on_deleted)
-            await client.subscribe_direct(subjects.WAKES, self._on_wake)
-            self._subscribed = True
+        await self._questions.listen(
+            {"stream": self._on_stream, "info": self._on_info, "oldest": self._on_oldest},
+            {
+                f"{subjects.MAX_DELIVERIES_ADVISORY}.{streams.REQUESTS}.*": self._on_poison,
+                _DELETED_ADVISORY: self._on_deleted,
+                subjects.WAKES: self._on_wake,
+            },
+        )
 
     def _forget(self) -> None:
         """Knows of no queue until each has been asked for again."""
@@ -230,50 +226,41 @@ class Queues:
             queue.state = None
             self._schedule.by(now_s, deployment)
 
-    def _on_answer(self, subject: bytes, _: bytes, data: bytes, headers: bytes | None) -> None:
-        kind, rest = subject[len(self._inbox) + 1 :].decode().split(".", 1)
-        if kind == "oldest":
-            self._on_oldest(rest, headers or b"")
-        elif data:
-            # Without data it is the server's word that JetStream is not there: no answer.
-            said = json.loads(data)
-            if kind == "info":
-                self._on_info(rest, said)
-            else:
-                self._on_stream(float.fromhex(rest), said)
-
-    def _on_stream(self, asked_s: float, said: dict[str, Any]) -> None:
-        if "error" in said:
+    def _on_stream(self, token: str, data: bytes, _: bytes) -> None:
+        answer = said(data)
+        if answer is None:
+            return
+        if "error" in answer:
             self._forget()
             return
-        if said["created"] != self._stream_created:
+        if answer["created"] != self._stream_created:
             # Its consumers are gone with the stream that was.
             if self._stream_created:
                 self._forget()
-            self._stream_created = said["created"]
+            self._stream_created = answer["created"]
         now_s = self._clock.monotonic_s()
-        self._server_offset_s = parse_time_s(said["ts"]) - now_s
+        self._server_offset_s = parse_time_s(answer["ts"]) - now_s
         prefix = len(subjects.request(""))
-        self._in_use = frozenset(s[prefix:] for s in said["state"].get("subjects") or {})
-        self._in_use_s = asked_s
+        self._in_use = frozenset(s[prefix:] for s in answer["state"].get("subjects") or {})
+        self._in_use_s = float.fromhex(token)
         for deployment in self._in_use:
             queue = self._queues.get(deployment)
             if queue is not None:
                 self._schedule.by(max(now_s, queue.state_s + BUSY_INTERVAL_S), deployment)
 
-    def _on_info(self, deployment: str, said: dict[str, Any]) -> None:
-        queue = self._queues.get(deployment)
-        if queue is None:
+    def _on_info(self, deployment: str, data: bytes, _: bytes) -> None:
+        queue, answer = self._queues.get(deployment), said(data)
+        if queue is None or answer is None:
             return
         now_s = self._clock.monotonic_s()
-        if "error" in said:
+        if "error" in answer:
             # A deployment whose consumer is missing has a queue that nobody knows.
             if queue.state is not None:
-                log.warning("queues.unknown", deployment=deployment, error=said["error"])
+                log.warning("queues.unknown", deployment=deployment, error=answer["error"])
             queue.state = None
             self._schedule.answered(now_s, deployment, BUSY_INTERVAL_S)
             return
-        state = _state(said)
+        state = QueueState.of(answer)
         if queue.state is not None and state != queue.state:
             queue.moved_s = now_s
         # As old as the question: the answer may have waited.
@@ -292,24 +279,21 @@ class Queues:
         if delivered or now_s - oldest.asked_s >= OLDEST_AGAIN_S:
             self._oldest_credit -= 1 / MAX_OLDEST_PER_S
             oldest.asked_s = now_s
-            question = {
-                "seq": state.delivered_sequence + 1,
-                "next_by_subj": subjects.request(deployment),
-            }
-            self._ask(
+            self._questions.ask(
                 f"DIRECT.GET.{streams.REQUESTS}",
-                f"oldest.{deployment}",
-                json.dumps(question).encode(),
+                "oldest",
+                deployment,
+                {
+                    "seq": state.delivered_sequence + 1,
+                    "next_by_subj": subjects.request(deployment),
+                },
             )
 
-    def _on_oldest(self, deployment: str, headers: bytes) -> None:
-        queue = self._queues.get(deployment)
-        fields = dict(
-            line.split(": ", 1) for line in headers.decode().split("\r\n") if ": " in line
-        )
-        if queue is not None and "Nats-Time-Stamp" in fields:
-            queue.oldest.sequence = int(fields["Nats-Sequence"])
-            queue.oldest.stored_s = parse_time_s(fields["Nats-Time-Stamp"])
+    def _on_oldest(self, deployment: str, _: bytes, headers: bytes) -> None:
+        queue, found = self._queues.get(deployment), fields(headers)
+        if queue is not None and "Nats-Time-Stamp" in found:
+            queue.oldest.sequence = int(found["Nats-Sequence"])
+            queue.oldest.stored_s = parse_time_s(found["Nats-Time-Stamp"])
 
     def _oldest_age_s(self, now_s: float, queue: _Queue) -> float | None:
         state, oldest = queue.state, queue.oldest
@@ -318,35 +302,20 @@ class Queues:
         return max(0.0, now_s + self._server_offset_s - oldest.stored_s)
 
     def _on_poison(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
-        queue = self._queues.get(_last_token(subject))
+        queue = self._queues.get(last_token(subject))
         if queue is not None:
             queue.poison_count += 1
 
     def _on_deleted(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
-        deployment = _last_token(subject)
+        deployment = last_token(subject)
         queue = self._queues.get(deployment)
         if queue is not None:
             queue.state = None
             self._schedule.by(self._clock.monotonic_s(), deployment)
 
     def _on_wake(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
-        self._schedule.by(self._clock.monotonic_s(), _last_token(subject))
+        self._schedule.by(self._clock.monotonic_s(), last_token(subject))
 
     def _stale_after_s(self) -> float:
+        # With more busy queues than can be asked in that time, three rounds.
         return max(STALE_AFTER_S, 3 * len(self._in_use) / MAX_POLLS_PER_S)
-
-
-def _last_token(subject: bytes) -> str:
-    return subject[subject.rindex(b".") + 1 :].decode()
-
-
-def _state(said: dict[str, Any]) -> QueueState:
-    delivered = said["delivered"]
-    return QueueState(
-        incarnation=said["created"],
-        pending=said["num_pending"],
-        delivered=delivered["consumer_seq"],
-        delivered_sequence=delivered["stream_seq"],
-        ongoing=said["num_ack_pending"],
-        redelivered=said["num_redelivered"],
-    )

@@ -1,4 +1,4 @@
-"""The one view of load: node reports joined with the queues.
+"""The one view of load: node reports joined with the queues of requests and tasks.
 
 A snapshot of 10,000 deployments and 20,000 replicas is asked for twice a second by each autoscaler.
 So it is built as bytes, from pieces that are kept while what they say has not changed, and nodes
@@ -14,6 +14,8 @@ from services.metrics.nodes import NodeTable
 from services.metrics.queues import Queues, QueueSignals
 from services.metrics.refusals import Refusals
 from services.metrics.report_check import ReportError
+from services.metrics.task_lanes import TaskSignals
+from services.metrics.task_queues import TaskQueues
 from services.metrics.window import quantiles
 from services.runtime.clock import Clock
 from services.wire import names
@@ -23,15 +25,6 @@ _QUANTILES = (0.5, 0.95, 0.99)
 LATENCY_INTERVAL_S = 1.0
 """Quantiles are taken anew at most this often. With 10,000 busy deployments that takes 0.1 s, as
 much as all the rest of a snapshot."""
-
-_OF_QUEUE = (
-    "queued_count",
-    "ongoing_count",
-    "redelivered_count",
-    "arrivals_per_second",
-    "oldest_queued_age",
-)
-
 
 _STATES = max(ReplicaStatus.State.values()) + 1
 
@@ -54,9 +47,17 @@ _NO_REPLICAS = _Replicas()
 class Mesh:
     """Everything known about the mesh's load, and the snapshots of it."""
 
-    def __init__(self, nodes: NodeTable, loads: LoadTable, queues: Queues, clock: Clock) -> None:
+    def __init__(
+        self,
+        nodes: NodeTable,
+        loads: LoadTable,
+        queues: Queues,
+        tasks: TaskQueues,
+        clock: Clock,
+    ) -> None:
         self.nodes = nodes
         self.queues = queues
+        self._tasks = tasks
         self.refusals = Refusals()
         self._loads = loads
         self._clock = clock
@@ -175,7 +176,7 @@ class Mesh:
     def _fill(
         self, load: DeploymentLoad, deployment: str, replicas: _Replicas | None, now_s: float
     ) -> None:
-        age_s = _fill_queue(load, self.queues.signals(deployment))
+        age_s = _fill_queues(load, self.queues.signals(deployment), self._tasks.signals(deployment))
         if replicas is None:
             replicas = _NO_REPLICAS
         elif age_s is None or replicas.oldest_report_s > age_s:
@@ -190,6 +191,7 @@ class Mesh:
         else:
             load.ClearField("startup_time")
         load.poison_count = self.poison_count(deployment)
+        load.dead_task_count = self._tasks.dead_count(deployment)
         totals = self._loads.totals(deployment)
         if totals is None:
             load.ClearField("queue_wait")
@@ -237,24 +239,42 @@ class Mesh:
         _set(known.mean, observed.sum_s / known.count)
 
 
-def _fill_queue(load: DeploymentLoad, queue: QueueSignals | None) -> float | None:
-    """Fills in what is known of a queue, clears what is not, and returns its age in seconds."""
-    if queue is None:
-        for field in _OF_QUEUE:
-            load.ClearField(field)
-        return None
-    load.queued_count = queue.queued
-    load.ongoing_count = queue.ongoing
-    load.redelivered_count = queue.redelivered
-    if queue.arrivals_per_second is None:
-        load.ClearField("arrivals_per_second")
+def _fill_queues(
+    load: DeploymentLoad, requests: QueueSignals | None, tasks: TaskSignals | None
+) -> float | None:
+    """Fills in what is known of both queues, clears what is not, and returns its age in seconds.
+
+    Of requests and tasks together nothing is known unless it is of both. Tasks that were delivered
+    before are none of `redelivered_count`: they wait for their next attempt and must have a replica
+    for it, while such a request may be what kills the replicas.
+    """
+    if tasks is None:
+        load.ClearField("queued_task_count")
+        load.ClearField("ongoing_task_count")
     else:
-        load.arrivals_per_second = queue.arrivals_per_second
-    if queue.oldest_queued_age_s is None:
+        load.queued_task_count = tasks.queued
+        load.ongoing_task_count = tasks.ongoing
+    if requests is None:
+        load.ClearField("redelivered_count")
         load.ClearField("oldest_queued_age")
     else:
-        _set(load.oldest_queued_age, queue.oldest_queued_age_s)
-    return queue.age_s
+        load.redelivered_count = requests.redelivered
+        if requests.oldest_queued_age_s is None:
+            load.ClearField("oldest_queued_age")
+        else:
+            _set(load.oldest_queued_age, requests.oldest_queued_age_s)
+    if requests is None or tasks is None:
+        for field in ("queued_count", "ongoing_count", "arrivals_per_second"):
+            load.ClearField(field)
+        known = requests or tasks
+        return known.age_s if known else None
+    load.queued_count = requests.queued + tasks.queued
+    load.ongoing_count = requests.ongoing + tasks.ongoing
+    if requests.arrivals_per_second is None or tasks.arrivals_per_second is None:
+        load.ClearField("arrivals_per_second")
+    else:
+        load.arrivals_per_second = requests.arrivals_per_second + tasks.arrivals_per_second
+    return max(requests.age_s, tasks.age_s)
 
 
 def _set(duration: Duration, value_s: float) -> None:

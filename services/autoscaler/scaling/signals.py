@@ -1,4 +1,8 @@
-"""What is seen of a deployment at one instant. Pure."""
+"""What is seen of a deployment at one instant. Pure.
+
+Tasks count as requests do: whatever is said of requests here and in the sentences of a decision is
+true of tasks, except that a task delivered again is work like any other.
+"""
 
 from dataclasses import dataclass
 

@@ -18,6 +18,8 @@ from services.metrics.loads import LoadTable
 from services.metrics.nodes import NodeTable
 from services.metrics.queues import Queues, QueueSignals
 from services.metrics.snapshots import Mesh
+from services.metrics.task_lanes import TaskSignals
+from services.metrics.task_queues import TaskQueues
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
 _ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
@@ -58,8 +60,19 @@ class OneQueue:
         """Not asked for."""
 
 
+class TwoTasks:
+    """What JetStream would have said of one deployment's tasks."""
+
+    def signals(self, _: str) -> TaskSignals | None:
+        return TaskSignals(1, 1, 0.5, 0.5)
+
+    def dead_count(self, _: str) -> int:
+        return 4
+
+
 def text(queue: OneQueue) -> str:
-    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), cast(Queues, queue), FixedClock())
+    queues, tasks = cast(Queues, queue), cast(TaskQueues, TwoTasks())
+    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), queues, tasks, FixedClock())
     node = mesh.register(NodeRegistration(node="nodes/node-a", instance_id="1"))
     waits = Histogram(bounds_s=[0.1, 1], counts=[0, 0, 0])
     replica = ReplicaStatus(
@@ -104,6 +117,19 @@ def test_documented_labels_are_those_exposed() -> None:
 def test_what_is_not_known_is_absent_rather_than_zero() -> None:
     assert 'forebay_queued_requests{deployment="add"} 3.0' in text(OneQueue())
     assert "forebay_queued_requests{" not in text(OneQueue(known=False))
+
+
+def test_requests_and_tasks_are_told_apart() -> None:
+    exposed = text(OneQueue())
+    for name, count in (
+        ("forebay_queued_requests", 3.0),
+        ("forebay_queued_tasks", 1.0),
+        ("forebay_ongoing_requests", 1.0),
+        ("forebay_ongoing_tasks", 1.0),
+        ("forebay_dead_tasks_total", 4.0),
+        ("forebay_arrivals_per_second", 4.5),
+    ):
+        assert f'{name}{{deployment="add"}} {count}\n' in exposed
 
 
 def test_histograms_are_cumulative() -> None:

@@ -12,8 +12,12 @@ from services.metrics.loads import LoadTable
 from services.metrics.nodes import NodeTable
 from services.metrics.queues import Queues, QueueSignals
 from services.metrics.snapshots import Mesh
+from services.metrics.task_lanes import TaskSignals
+from services.metrics.task_queues import TaskQueues
 
 KNOWN = QueueSignals(3, 2, 1, 4.0, 2.5, 0.5)
+NO_TASKS = TaskSignals(0, 0, 0.0, 0.25)
+NOTHING_KNOWN = DeploymentLoad(deployment="deployments/add", poison_count=2, dead_task_count=7)
 BOUNDS_S = [0.1, 1.0]
 
 
@@ -50,12 +54,26 @@ class OneQueue:
         self.moved.append(deployment)
 
 
+class Tasks:
+    """What JetStream would have said of tasks."""
+
+    def __init__(self) -> None:
+        self.said: TaskSignals | None = NO_TASKS
+
+    def signals(self, _: str) -> TaskSignals | None:
+        return self.said
+
+    def dead_count(self, _: str) -> int:
+        return 7
+
+
 class Setting:
     """A mesh with one queue and a clock to set."""
 
     def __init__(self) -> None:
-        self.clock, self.queue = Clock(), OneQueue()
-        self.mesh = Mesh(NodeTable(5.0), LoadTable(30.0), cast(Queues, self.queue), self.clock)
+        self.clock, self.queue, self.tasks = Clock(), OneQueue(), Tasks()
+        queues, tasks = cast(Queues, self.queue), cast(TaskQueues, self.tasks)
+        self.mesh = Mesh(NodeTable(5.0), LoadTable(30.0), queues, tasks, self.clock)
 
     def report(self, node: str, *replicas: ReplicaStatus, instance_id: str = "1") -> None:
         name = f"nodes/{node}"
@@ -89,13 +107,39 @@ def test_what_is_no_longer_known_is_unset_again() -> None:
     assert (load.queued_count, load.ongoing_count, load.redelivered_count) == (3, 2, 1)
     assert load.oldest_queued_age.ToMilliseconds() == 2500
     assert load.age.ToMilliseconds() == 500
-    setting.queue.said = None
-    assert setting.load() == DeploymentLoad(deployment="deployments/add", poison_count=2)
+    setting.queue.said = setting.tasks.said = None
+    assert setting.load() == NOTHING_KNOWN
+    setting.tasks.said = NO_TASKS
     setting.queue.said = replace(KNOWN, arrivals_per_second=None, oldest_queued_age_s=None)
     load = setting.load()
     assert load.queued_count == 3
     assert not load.HasField("arrivals_per_second")
     assert not load.HasField("oldest_queued_age")
+
+
+def test_tasks_count_as_requests_do_and_their_next_attempts_are_not_held_against_them() -> None:
+    setting = Setting()
+    setting.tasks.said = TaskSignals(queued=5, ongoing=4, arrivals_per_second=0.5, age_s=1.5)
+    load = setting.load()
+    assert (load.queued_count, load.ongoing_count, load.redelivered_count) == (8, 6, 1)
+    assert (load.queued_task_count, load.ongoing_task_count, load.dead_task_count) == (5, 4, 7)
+    assert load.arrivals_per_second == 4.5
+    assert load.age.ToMilliseconds() == 1500
+
+
+def test_without_either_queue_the_sum_is_not_known() -> None:
+    setting = Setting()
+    both = ("queued_count", "ongoing_count", "arrivals_per_second")
+    setting.tasks.said = None
+    load = setting.load()
+    assert not any(load.HasField(field) for field in (*both, "queued_task_count"))
+    assert load.redelivered_count == 1
+    assert load.age.ToMilliseconds() == 500
+    setting.tasks.said, setting.queue.said = TaskSignals(5, 4, 0.5, 1.5), None
+    load = setting.load()
+    assert not any(load.HasField(field) for field in (*both, "redelivered_count"))
+    assert (load.queued_task_count, load.ongoing_task_count) == (5, 4)
+    assert load.age.ToMilliseconds() == 1500
 
 
 def test_replicas_are_counted_by_state_on_the_nodes_that_are_there() -> None:
@@ -173,5 +217,5 @@ def test_a_deployment_that_is_gone_leaves_nothing_behind() -> None:
     setting.mesh.forget()
     assert not setting.mesh.snapshot().deployments
     setting.queue.declared = {"add"}
-    setting.queue.said = None
-    assert setting.load() == DeploymentLoad(deployment="deployments/add", poison_count=2)
+    setting.queue.said = setting.tasks.said = None
+    assert setting.load() == NOTHING_KNOWN

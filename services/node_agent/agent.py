@@ -119,7 +119,7 @@ class Agent:
         """Has all replicas finish and stop, within the time the settings give."""
         self._draining = True
         for replica in self._replicas.values():
-            replica.leave()
+            replica.leave(self._around.settings.drain_s)
         tasks = list(self._tasks.values())
         if not tasks:
             return

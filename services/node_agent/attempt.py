@@ -1,4 +1,4 @@
-"""One attempt at one request: from the delivered message to Triton's answer as an outcome."""
+"""One attempt at a request or a task: from the message to Triton's answer as an outcome."""
 
 import asyncio
 import re
@@ -53,11 +53,13 @@ class Answer:
         outcome: how the attempt ended.
         message: why, if the outcome is not OK.
         body: a serialised ModelInferResponse, if it is.
+        too_large: the model answered, with more than an answer may be.
     """
 
     outcome: Outcome
     message: str
     body: bytes
+    too_large: bool = False
 
 
 async def run(
@@ -81,6 +83,23 @@ async def run(
             body = await _claimed_body(envelope, client, link)
         else:
             body = envelope.body
+    except TritonError as error:
+        return await _refusal(error, client)
+    return await infer(body, client, metadata)
+
+
+async def infer(body: bytes, client: TritonClient, metadata: Metadata | None) -> Answer:
+    """Gives a body to Triton.
+
+    Args:
+        body: a serialised ModelInferRequest.
+        client: of the replica's Triton.
+        metadata: gRPC metadata for Triton.
+
+    Raises:
+        ReplicaLostError: if Triton or its model's process died.
+    """
+    try:
         response = await client.infer(body, metadata)
     except TritonError as error:
         return await _refusal(error, client)
@@ -89,6 +108,7 @@ async def run(
             OUTCOME_INTERNAL,
             f"the model's answer is {len(response)} bytes; the limit is {MAX_BODY_BYTES} bytes",
             b"",
+            too_large=True,
         )
     return Answer(OUTCOME_OK, "", response)
 
@@ -101,7 +121,7 @@ async def _refusal(error: TritonError, client: TritonClient) -> Answer:
         raise ReplicaLostError(message) from error
     if len(message) > MAX_MESSAGE_CHARACTERS:
         message = f"{message[:MAX_MESSAGE_CHARACTERS]}… ({len(message)} characters)"
-    return Answer(outcomes.from_triton(error.code), message, b"")
+    return Answer(outcomes.from_triton(error.code), message, b"", error.too_large)
 
 
 async def _is_alive(client: TritonClient) -> bool:

@@ -41,11 +41,11 @@ class Credit:
         free = self._slots - ongoing - self._on_the_way
         return free if free >= self._threshold or (free > 0 and not self._on_the_way) else 0
 
-    def open(self, count: int, now_s: float) -> str:
-        """Notes a pull of `count` requests; returns its name."""
+    def open(self, count: int, now_s: float, expires_s: float = EXPIRES_S) -> str:
+        """Notes a pull of `count` requests that stays open for so long; returns its name."""
         self._next += 1
         name = str(self._next)
-        self._open[name] = (count, now_s + EXPIRES_S + GRACE_S)
+        self._open[name] = (count, now_s + expires_s + GRACE_S)
         self._on_the_way += count
         return name
 

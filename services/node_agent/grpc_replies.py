@@ -46,11 +46,13 @@ class Failure:
         code: status code of gRPC.
         message: why.
         untouched: the server has not looked at it; it may be called again elsewhere.
+        too_large: the server replied, with more than a reply may be.
     """
 
     code: int
     message: str
     untouched: bool = False
+    too_large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def failure_of_size(parts: list[bytes], limit_bytes: int) -> Failure:
     """How a call ended whose reply, of which these are the first parts, is over the limit."""
     size = int.from_bytes(b"".join(parts)[1:PREFIX_BYTES], "big")
     why = f"the reply is larger than {limit_bytes} bytes: {size} bytes"
-    return Failure(RESOURCE_EXHAUSTED, why)
+    return Failure(RESOURCE_EXHAUSTED, why, too_large=True)
 
 
 def reply_of(http_status: int, trailers: Fields, parts: list[bytes]) -> bytes | Failure:

@@ -23,9 +23,9 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.node_agent import attempt
 from services.node_agent.answers import AnswerPublisher
-from services.node_agent.credit import EXPIRES_S, Credit
 from services.node_agent.ongoing import Ongoing
 from services.node_agent.tallies import Tallies
+from services.node_agent.tasks.slots import Slots
 from services.node_agent.tracing import AttemptTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime import telemetry
@@ -59,7 +59,7 @@ class Intake:
         self,
         replica_id: str,
         deployment: str,
-        slots: int,
+        slots: Slots,
         attempt_limit_s: float,
         ack_wait_s: float,
         client: TritonClient,
@@ -74,7 +74,7 @@ class Intake:
         Args:
             replica_id: the replica.
             deployment: id of its deployment.
-            slots: requests it works on at once.
+            slots: what it works on at once, shared with tasks.
             attempt_limit_s: the longest an attempt may run.
             ack_wait_s: how long a delivery may go without progress.
             client: of its Triton.
@@ -94,7 +94,9 @@ class Intake:
         self._server_clock = server_clock
         self._tallies = tallies
         self._answers = answers
-        self._credit = Credit(slots)
+        self._slots = slots
+        slots.pull_requests = self._pull
+        self._credit = slots.credit
         self._ongoing: dict[int, Ongoing] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancelled: dict[str, None] = {}
@@ -184,7 +186,7 @@ class Intake:
         self._pull()
         self._report_progress(now_s)
 
-    def _give_up(self, why: str) -> None:
+    def give_up(self, why: str) -> None:
         """Has Triton started anew; nothing more is pulled into this one."""
         self._draining = True
         self._why_unusable = why
@@ -193,11 +195,12 @@ class Intake:
     def _pull(self) -> None:
         if self._draining or not self._link.connected:
             return
-        count = self._credit.wanted(len(self._ongoing))
+        now_s = self._clock.monotonic_s()
+        count = self._slots.requests_wanted(now_s)
         if not count:
             return
-        name = self._credit.open(count, self._clock.monotonic_s())
-        expires_ns = int(EXPIRES_S * 1e9)
+        name, expires_s = self._slots.open_requests(count, now_s)
+        expires_ns = int(expires_s * 1e9)
         try:
             self._link.client.send(
                 self._pull_subject,
@@ -232,6 +235,10 @@ class Intake:
             delivery=delivery,
         )
         self._ongoing[id(request)] = request
+        self._slots.request_came()
+        if self._slots.tasks:
+            # Few are asked for at a time then.
+            self._pull()
         task = asyncio.get_running_loop().create_task(self._serve(request))
         self._tasks.add(task)
         task.add_done_callback(self._on_done)
@@ -277,10 +284,10 @@ class Intake:
             self._settle(request, _TERM)
         finally:
             del self._ongoing[id(request)]
+            self._slots.request_left()
             self._tallies.count(outcome, request.queue_wait_s)
             if trace is not None:
                 trace.end(None if outcome == 1 else LABELS[outcome])
-        self._pull()
 
     async def _attempt(self, request: Ongoing, trace: AttemptTrace | None) -> Outcome:
         if request.envelope.request_id in self._cancelled:
@@ -314,6 +321,7 @@ class Intake:
 
     async def _on_replica_lost(self, request: Ongoing, reason: str) -> Outcome:
         """Triton died under a request: another attempt, unless it keeps happening to this one."""
+        self._slots.note_loss()
         if request.over_limit:
             return await self._end(
                 request,
@@ -330,7 +338,7 @@ class Intake:
             reason=reason[:300],
         )
         # Triton does not start a Python process that died again, and says ready all the same.
-        self._give_up(f"the model's process died: {reason}")
+        self.give_up(f"the model's process died: {reason}")
         if request.delivery < MAX_KILLS:
             self._give_back(request)
             return OUTCOME_UNAVAILABLE
@@ -380,7 +388,8 @@ class Intake:
                 )
                 # Answered when its call fails, which it does once Triton is ended.
                 request.over_limit = True
-                self._give_up("an inference ran longer than request_timeout_s")
+                self._slots.recycled = True
+                self.give_up("an inference ran longer than request_timeout_s")
             elif now_s - request.progress_s >= self._ack_wait_s / 3:
                 request.progress_s = now_s
                 self._settle(request, _PROGRESS)

@@ -17,6 +17,7 @@ from services.node_agent.replica_log import ReplicaLogs
 from services.node_agent.report import Reporter
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.surroundings import Surroundings
+from services.node_agent.tasks.usage_notes import UsageNotes
 from services.node_agent.triton_home import TritonHome, TritonHomeError
 from services.runtime import process
 from services.runtime.clock import SystemClock
@@ -25,6 +26,7 @@ from services.runtime.tasks import run_until
 from services.wire.channels import SERVER_OPTIONS, listen
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
+from services.wire.tasks.ledger import TaskLedger
 
 log = structlog.get_logger()
 
@@ -41,6 +43,8 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     clock = SystemClock()
     link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
     server_clock = ServerClock(link, clock)
+    ledger = TaskLedger(link)
+    usage = UsageNotes(ledger)
     changed = asyncio.Event()
     around = Surroundings(
         settings=settings,
@@ -50,6 +54,8 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         link=link,
         clock=clock,
         server_clock=server_clock,
+        ledger=ledger,
+        usage=usage,
         changed=changed.set,
     )
     ReplicaLogs(link, state_dir, settings.node)
@@ -67,6 +73,8 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         log.info("draining")
         changed.set()
         await agent.drain()
+        # As long as the connection lasts.
+        await usage.write()
         drained.set()
 
     try:
@@ -83,6 +91,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
             replicas=agent.watch_tasks(),
             measure=agent.measure(),
             tidy=agent.tidy(),
+            usage=usage.run(),
             health=health.follow(lambda: link.connected),
             drain=drain_when_told(),
         )

@@ -14,10 +14,9 @@ from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
 from services.node_agent import canary, replica_environment, replica_states, volumes
-from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ending import end
+from services.node_agent.feeding import Feeding
 from services.node_agent.housekeeping import describe, forget_dead_regions
-from services.node_agent.intake import Intake
 from services.node_agent.model_cache import ModelError
 from services.node_agent.preparation import prepare
 from services.node_agent.python_environment import RequirementsError
@@ -62,8 +61,9 @@ class Replica:
         self.tallies = Tallies()
         self._around = around
         self._leaving = asyncio.Event()
+        self._leave_in_s: float | None = None
         self._process: TritonProcess | None = None
-        self._intake: Intake | None = None
+        self._feeding: Feeding | None = None
         self._failures = Failures()
         self._start_count = 0
         self._started_s: float | None = None
@@ -71,6 +71,7 @@ class Replica:
         self._resident_bytes = 0
         self._answered_count = 0
         self._died_under_requests = False
+        self._after_loss = False
         self._description: dict[str, bytes] = {}
 
     @property
@@ -80,8 +81,8 @@ class Replica:
 
     @property
     def ongoing_count(self) -> int:
-        """Requests inside its Triton now."""
-        return self._intake.ongoing_count if self._intake else 0
+        """Requests and tasks inside its Triton now."""
+        return self._feeding.ongoing_count if self._feeding else 0
 
     def limit_attempts(self, request_timeout: Duration) -> None:
         """Changes the longest an attempt may run; the replica goes on."""
@@ -89,14 +90,19 @@ class Replica:
             return
         self.assignment.request_timeout.CopyFrom(request_timeout)
         self._write_assignment()
-        if self._intake is not None:
-            self._intake.limit_attempts(request_timeout.ToMilliseconds() / 1000)
+        if self._feeding is not None:
+            self._feeding.limit_attempts(request_timeout.ToMilliseconds() / 1000)
 
     def _write_assignment(self) -> None:
         (self.directory / "assignment.bin").write_bytes(self.assignment.SerializeToString())
 
-    def leave(self) -> None:
-        """Has the replica finish what is ongoing and stop."""
+    def leave(self, within_s: float | None = None) -> None:
+        """Has the replica finish what is ongoing and stop.
+
+        Args:
+            within_s: when its agent ends, if it does: tasks that run longer are given back before.
+        """
+        self._leave_in_s = within_s
         self._leaving.set()
 
     async def run(self) -> None:
@@ -124,6 +130,7 @@ class Replica:
         while True:
             ready_s = None
             connections = link.connections
+            self._after_loss = self._died_under_requests
             self._answered_count, self._died_under_requests = 0, False
             try:
                 await self._start()
@@ -270,22 +277,10 @@ class Replica:
         around, process = self._around, self._process
         assert process is not None
         client = TritonClient(process.address, self.deployment)
-        self._intake = Intake(
-            replica_id=self.assignment.replica_id,
-            deployment=self.deployment,
-            slots=self.assignment.max_ongoing_requests,
-            attempt_limit_s=self.assignment.request_timeout.ToMilliseconds() / 1000,
-            ack_wait_s=around.settings.ack_wait_s,
-            client=client,
-            link=around.link,
-            clock=around.clock,
-            server_clock=around.server_clock,
-            tallies=self.tallies,
-            answers=AnswerPublisher(
-                around.link, around.clock, around.settings.node, self.assignment.replica_id
-            ),
+        self._feeding = Feeding(
+            self.assignment, self.deployment, client, around, self.tallies, self._after_loss
         )
-        feeding = asyncio.create_task(self._intake.run())
+        feeding = asyncio.create_task(self._feeding.run())
         exited = asyncio.create_task(process.wait_exit())
         beside = [
             asyncio.create_task(describe(around.link, self.deployment, self._description)),
@@ -294,28 +289,28 @@ class Replica:
         try:
             await asyncio.wait({feeding, exited}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
-                await self._intake.stop_pulling()
+                await self._feeding.stop_pulling()
                 reason = f"Triton died: {await self._last_words()}"
             else:
                 reason = feeding.result()
                 await process.stop(graceful=False)
-            # Their calls fail now that Triton is gone, which gives the requests back.
-            await self._intake.give_back(GIVE_BACK_S)
-            self._died_under_requests = self._intake.lost_count > 0
+            # Their calls fail now that Triton is gone, which gives requests and tasks back.
+            await self._feeding.give_back(GIVE_BACK_S)
+            self._died_under_requests = self._feeding.lost_count > 0
             raise ReplicaFailedError(reason)
         finally:
             await end(feeding, exited, *beside)
-            self._answered_count = self._intake.answered_count
-            await self._intake.close()
-            self._intake = None
+            self._answered_count = self._feeding.answered_count
+            await self._feeding.close()
+            self._feeding = None
             await client.close()
 
     async def _drain(self) -> None:
-        if self._intake is not None:
-            self._become(replica_states.DRAINING, "finishing ongoing requests")
+        if self._feeding is not None:
+            self._become(replica_states.DRAINING, "finishing ongoing requests and tasks")
+            limit_s = self.assignment.request_timeout.ToSeconds() + 5
             try:
-                async with asyncio.timeout(self.assignment.request_timeout.ToSeconds() + 5):
-                    await self._intake.drain()
+                await self._feeding.drain(limit_s, self._leave_in_s)
             except TimeoutError:
                 log.warning("replica.drain_timeout", replica=self.assignment.replica_id)
         else:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from services.node_agent.model_cache import ModelCache
 from services.node_agent.python_environment import PythonEnvironments
 from services.node_agent.settings import NodeAgentSettings
+from services.node_agent.tasks.usage_notes import UsageNotes
 from services.node_agent.triton_home import TritonHome
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
+from services.wire.tasks.ledger import TaskLedger
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class Surroundings:
         link: to NATS.
         clock: this machine's.
         server_clock: nats-server's.
+        ledger: where what becomes of tasks is written down.
+        usage: what is done for whom.
         changed: called whenever the state of a replica changes.
     """
 
@@ -34,4 +38,6 @@ class Surroundings:
     link: NatsLink
     clock: Clock
     server_clock: ServerClock
+    ledger: TaskLedger
+    usage: UsageNotes
     changed: Callable[[], None]

@@ -20,6 +20,10 @@ class Tallies:
         self.attempts[LABELS[outcome]] += 1
         self.queue_wait.observe(queue_wait_s)
 
+    def count_task(self, outcome: Outcome) -> None:
+        """Counts an ended attempt at a task, whose wait is no measure of what callers see."""
+        self.attempts[LABELS[outcome]] += 1
+
     def served(self, service_time_s: float) -> None:
         """Counts the time Triton took for an answer."""
         self.service_time.observe(service_time_s)

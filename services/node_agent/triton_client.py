@@ -25,11 +25,13 @@ class TritonError(Exception):
     Attributes:
         code: Triton's status; UNAVAILABLE if it cannot be reached.
         message: why; never empty.
+        too_large: it replied, with more than a reply may be.
     """
 
     def __init__(self, failure: Failure) -> None:
         self.code: grpc.StatusCode = _STATUS.get(failure.code, grpc.StatusCode.UNKNOWN)
         self.message = failure.message or self.code.name
+        self.too_large = failure.too_large
         super().__init__(f"{self.code.name}: {self.message}")
 
 

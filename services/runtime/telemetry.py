@@ -7,11 +7,11 @@ off. Off, the SDK is not even imported, and `span()` is one comparison.
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Span, SpanKind
+    from opentelemetry.trace import Link, Span, SpanKind
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
@@ -37,6 +37,12 @@ class _Tracing:
         self.kinds = {kind.name: kind for kind in trace.SpanKind}
         self.set_span_in_context = trace.set_span_in_context
         self.error_status = trace.Status(trace.StatusCode.ERROR)
+        self._trace = trace
+
+    def link(self, carrier: Mapping[str, str]) -> "Link":
+        """A link to the W3C context in a carrier."""
+        there = self._trace.get_current_span(self.propagator.extract(carrier))
+        return self._trace.Link(there.get_span_context())
 
 
 def configure(service: str) -> None:
@@ -105,6 +111,7 @@ def span(
     *,
     attributes: Mapping[str, Any] | None = None,
     start_time_ns: int | None = None,
+    links: Sequence[Mapping[str, str]] = (),
 ) -> ActiveSpan | None:
     """Starts a span whose parent is the W3C context in a carrier; None while tracing is off.
 
@@ -114,6 +121,7 @@ def span(
         carrier: `traceparent` and, if there is one, `tracestate`; empty for a root span.
         attributes: by their semantic-convention names.
         start_time_ns: nanoseconds since the epoch, if it began before now.
+        links: carriers of other contexts that it has to do with and is no part of.
     """
     tracing = _tracing
     if tracing is None:
@@ -121,7 +129,12 @@ def span(
     context = tracing.propagator.extract(carrier)
     span_kind: SpanKind = tracing.kinds[kind]
     started = tracing.tracer.start_span(
-        name, context, span_kind, attributes=attributes, start_time=start_time_ns
+        name,
+        context,
+        span_kind,
+        attributes=attributes,
+        links=[tracing.link(other) for other in links],
+        start_time=start_time_ns,
     )
     out: dict[str, str] = {}
     tracing.propagator.inject(out, tracing.set_span_in_context(started))

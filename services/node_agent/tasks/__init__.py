@@ -1,0 +1,1 @@
+"""Tasks in a replica: taken when no request waits, run, tried again, ended."""

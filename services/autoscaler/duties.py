@@ -6,6 +6,9 @@ from typing import Any
 import grpc.aio
 
 from forebay.v1 import schedule_pb2_grpc
+from services.autoscaler.callbacks import addresses
+from services.autoscaler.callbacks.caller import Caller
+from services.autoscaler.callbacks.dispatcher import Dispatcher
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.schedules.firing import Firing
 from services.autoscaler.schedules.schedule_service import ScheduleService
@@ -44,6 +47,8 @@ class Duties:
         """
         self._ledger = TaskLedger(link)
         self._sweeper = TaskSweeper(link, self._ledger, deployments, leadership, clock)
+        caller = Caller(addresses.parse_networks(settings.callback_allowed_networks))
+        self._callbacks = Dispatcher(link, leadership, clock, caller, settings.callback_secret_file)
         self._kept_schedules = KvMirror(link, streams.schedules_bucket)
         submitter = Submitter(link, self._ledger, deployments, clock)
         self._schedules = Schedules(self._kept_schedules, submitter, clock)
@@ -60,4 +65,5 @@ class Duties:
             "kept_schedules": self._kept_schedules.run(),
             "schedules": self._firing.run(),
             "task_sweeper": self._sweeper.run(),
+            "callbacks": self._callbacks.run(),
         }

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from services.autoscaler.callbacks import addresses
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
 from services.wire import offered_volumes
@@ -12,6 +13,11 @@ from services.wire import offered_volumes
 
 def _volumes(value: dict[str, str]) -> dict[str, str]:
     offered_volumes.offered(value)
+    return value
+
+
+def _networks(value: str) -> str:
+    addresses.parse_networks(value)
     return value
 
 
@@ -126,6 +132,19 @@ class AutoscalerSettings(ServiceSettings):
         min_length=1,
         max_length=100,
         description="Product that those GPUs pretend to be.",
+    )
+
+    callback_secret_file: Path | None = Field(
+        None,
+        description="File with the secret that signs callbacks of tasks, as Standard Webhooks has "
+        "it: whsec_ and 24 to 64 bytes in base64; while receivers change to a new one, both, one a "
+        "line. Read again every 10 s. Unset: no callback is made, and they wait.",
+    )
+    callback_allowed_networks: Annotated[str, AfterValidator(_networks)] = Field(
+        "",
+        description="Networks that callbacks may go to though their addresses are not public, such "
+        "as 10.1.0.0/16; several separated by commas. Whoever submits a task says where its "
+        "callback goes: allow only what they all may reach.",
     )
 
     @field_validator("webhook_url", "webhook_secret_file", "local_state_dir")

@@ -17,6 +17,7 @@ LEGAL = {
     "scaling": "a mapping such as {min_replicas: 0, max_replicas: 4}",
     **{f"scaling.{key}": legal for key, legal in scaling_file.LEGAL.items()},
     **{f"scaling.policies.{key}": legal for key, legal in scaling_file.LEGAL.items()},
+    **{f"scaling.windows.{key}": legal for key, legal in scaling_file.LEGAL_IN_WINDOWS.items()},
     "scaling.policies.policy": "ongoing_requests, queue_depth, request_latency, queue_size or "
     "custom",
     **resources_file.LEGAL,
@@ -32,6 +33,7 @@ _MODELS: dict[str, type[BaseModel]] = {
     "resources": resources_file.Resources,
     "scaling": scaling_file.ScalingSpec,
     "scaling.policies": scaling_file.InnerPolicy,
+    "scaling.windows": scaling_file.WindowSpec,
     "volumes.*": volumes_file.VolumeOptions,
 }
 _MAX_SHOWN_CHARACTERS = 80
@@ -55,7 +57,7 @@ def _explain_one(problem: Any, top: type[BaseModel], text: Text, names: Renamed)
     kind, value = problem["type"], problem["input"]
     written = names.in_file(key)
     if kind == "missing":
-        sentence = f"is missing; legal is {LEGAL[key]}"
+        sentence = f"is missing; legal is {_legal(key)}"
     elif kind == "extra_forbidden":
         return f"{text.where(written)}: unknown key {written} = {_shown(value)}; " + _known(
             key, top

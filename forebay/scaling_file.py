@@ -16,13 +16,16 @@ from forebay.v1.scaling_pb2 import (
     QueueSizePolicy,
     RequestLatencyPolicy,
     ScalingPolicy,
+    ScalingWindow,
 )
+from services.wire import cron
 from services.wire import deployment_words as words
 
 STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 MAX_REPLICAS = 1000
 MAX_POLICIES = 8
+MAX_WINDOWS = 16
 
 _OWN_KEYS = {
     "ongoing_requests": ("target_ongoing_requests", "look_back_period_s"),
@@ -58,6 +61,14 @@ LEGAL = {
     "downscale_delay_s": "seconds from 0 to 86400",
     "downscale_to_zero_delay_s": "seconds from 0 to 86400",
     "advisory": "true or false",
+    "windows": f"a list of 1 to {MAX_WINDOWS} mappings, each with begin, end and min_replicas",
+}
+
+LEGAL_IN_WINDOWS = {
+    "begin": "a cron expression of five fields such as 0 8 * * MON-FRI",
+    "end": "a cron expression of five fields such as 0 18 * * MON-FRI",
+    "timezone": "an IANA name such as Europe/Berlin",
+    "min_replicas": f"a whole number from 1 to {MAX_REPLICAS}",
 }
 
 
@@ -169,6 +180,34 @@ class InnerPolicy(PolicyKeys):
     )
 
 
+class WindowSpec(BaseModel):
+    """A time with a higher min_replicas."""
+
+    model_config = STRICT
+
+    begin: str = Field(
+        description="Cron expression of five fields: from each time that it comes there are at "
+        "least min_replicas."
+    )
+    end: str = Field(description="Cron expression of five fields: until it comes next.")
+    timezone: str = Field(default="", description="IANA name of the time zone of both. Empty: UTC.")
+    min_replicas: int = Field(
+        ge=1,
+        le=MAX_REPLICAS,
+        description="Never fewer replicas than this in the meantime; counts up to the policy's "
+        "max_replicas.",
+    )
+
+    def to_proto(self) -> ScalingWindow:
+        """The window as the autoscaler takes it."""
+        return ScalingWindow(
+            begin=self.begin,
+            end=self.end,
+            timezone=self.timezone,
+            min_replicas=self.min_replicas,
+        )
+
+
 class ScalingSpec(PolicyKeys):
     """How the number of replicas follows the load."""
 
@@ -229,6 +268,13 @@ class ScalingSpec(PolicyKeys):
         default=False,
         description="Make decisions and keep them, but do not act on them.",
     )
+    windows: list[WindowSpec] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_WINDOWS,
+        description="Times with a higher min_replicas, each a mapping with `begin`, `end`, "
+        "`timezone` and `min_replicas`.",
+    )
 
     @property
     def most(self) -> int:
@@ -259,6 +305,7 @@ class ScalingSpec(PolicyKeys):
             downscale_delay=duration(self.downscale_delay_s),
             downscale_to_zero_delay=duration(self.downscale_to_zero_delay_s),
             advisory=self.advisory,
+            windows=[window.to_proto() for window in self.windows or ()],
         )
 
 
@@ -278,6 +325,8 @@ def problems_of(spec: ScalingSpec) -> Iterator[Problem]:
         custom_count += policy.chosen == "custom"
     if custom_count > 1:
         yield Problem("scaling.policies", f"has {custom_count} custom policies; there may be one")
+    for index, window in enumerate(spec.windows or ()):
+        yield from _window_problems(window, f"scaling.windows.{index}")
     if spec.min_replicas > spec.most:
         yield Problem(
             "scaling.min_replicas",
@@ -290,6 +339,25 @@ def problems_of(spec: ScalingSpec) -> Iterator[Problem]:
             "scaling.initial_replicas",
             f"= {first}; legal is a whole number from {spec.min_replicas} to {spec.most}, from "
             "min_replicas to max_replicas",
+        )
+
+
+def _window_problems(window: WindowSpec, path: str) -> Iterator[Problem]:
+    try:
+        cron.zone_of(window.timezone)
+    except cron.CronError as error:
+        yield Problem(f"{path}.timezone", f"is wrong: {error}")
+        return
+    for key in ("begin", "end"):
+        try:
+            cron.parse(getattr(window, key), window.timezone)
+        except cron.CronError as error:
+            yield Problem(f"{path}.{key}", f"is wrong: {error}")
+    if window.begin.split() == window.end.split():
+        yield Problem(
+            f"{path}.end",
+            f"= {window.end!r} is the same as begin, so that the window would never be open; let "
+            "it end later",
         )
 
 

@@ -72,6 +72,7 @@ _FIELDS = (
             "downscale_delay",
             "downscale_to_zero_delay",
             "advisory",
+            "windows",
         ),
     ),
     _Field("pinned_replicas", asterisk_clears=False),

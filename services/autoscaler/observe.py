@@ -34,6 +34,7 @@ def signals_of(
     assigned: int,
     woken: tuple[int, int] | None = None,
     custom: tuple[float | None, str] = (None, ""),
+    window_min: int = 0,
 ) -> Signals:
     """The signals of one deployment.
 
@@ -44,6 +45,7 @@ def signals_of(
         woken: queued and ongoing requests and tasks as they were a moment ago, when somebody said
             that one waits; None if nobody said so.
         custom: answer and error of the custom policy.
+        window_min: the most replicas that an open window of its policy asks for.
     """
     poison = load.poison_count if load is not None else None
     load = load or _NO_LOAD
@@ -67,6 +69,7 @@ def signals_of(
         unstartable=starts.unstartable,
         custom=custom[0],
         custom_error=custom[1],
+        window_min=window_min,
     )
 
 

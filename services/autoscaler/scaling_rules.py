@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from forebay.v1.scaling_pb2 import Policy, RequestLatencyPolicy, ScalingPolicy
 from services.autoscaler import ranges
 from services.autoscaler.scaling import declared as default
+from services.wire import cron
 from services.wire import deployment_words as words
 from services.wire.names import quoted
 from services.wire.status import invalid_argument
@@ -17,6 +18,7 @@ from services.wire.status import invalid_argument
 MAX_REPLICAS = 1000
 MAX_POLICIES = 8
 MAX_CUSTOM_POLICIES = 1
+MAX_WINDOWS = 16
 
 _HOUR_S = 3600
 _DAY_S = 86_400
@@ -57,6 +59,7 @@ def check(scaling: ScalingPolicy) -> None:
     ranges.duration("scaling.upscale_delay", scaling.upscale_delay, 0, _HOUR_S)
     ranges.duration("scaling.downscale_delay", scaling.downscale_delay, 0, _DAY_S)
     ranges.duration("scaling.downscale_to_zero_delay", scaling.downscale_to_zero_delay, 0, _DAY_S)
+    _check_windows(scaling)
     for name, policy in _policies(scaling):
         _check_policy(name, policy)
     functions = custom_functions(scaling)
@@ -118,6 +121,31 @@ def _check_bounds(scaling: ScalingPolicy) -> None:
             f"scaling.initial_replicas = {scaling.initial_replicas}: it must be {low} to {high}, "
             "from min_replicas to max_replicas"
         )
+
+
+def _check_windows(scaling: ScalingPolicy) -> None:
+    if len(scaling.windows) > MAX_WINDOWS:
+        raise invalid_argument(
+            f"scaling.windows has {len(scaling.windows)} windows: there may be at most "
+            f"{MAX_WINDOWS}; put hours and days with the same min_replicas into one cron expression"
+        )
+    for index, window in enumerate(scaling.windows):
+        name = f"scaling.windows[{index}]"
+        ranges.whole(f"{name}.min_replicas", window.min_replicas, 1, MAX_REPLICAS)
+        try:
+            cron.zone_of(window.timezone)
+        except cron.CronError as error:
+            raise invalid_argument(f"{name}.timezone: {error}") from error
+        for field in ("begin", "end"):
+            try:
+                cron.parse(getattr(window, field), window.timezone)
+            except cron.CronError as error:
+                raise invalid_argument(f"{name}.{field}: {error}") from error
+        if window.begin.split() == window.end.split():
+            raise invalid_argument(
+                f"{name}.end = {quoted(window.end)} is the same as begin: the window would never "
+                "be open; let it end later"
+            )
 
 
 def _check_policy(name: str, policy: Policy) -> None:

@@ -108,11 +108,12 @@ class Targets:
             Targets by id.
         """
         now_s = self._clock.monotonic_s()
+        wall_s = self._clock.wall_s()
         assigned = roster.by_deployment
         targets: dict[str, int] = {}
         for deployment, scaler in self._scalers.items():
             load = loads.get(deployment)
-            if scaler.settled and load is not None and is_idle(load):
+            if load is not None and is_idle(load) and scaler.settled(wall_s):
                 # Nothing waits or runs, and nothing is about to change: most of a large mesh.
                 targets[deployment] = scaler.target or 0
                 continue
@@ -204,7 +205,8 @@ class Targets:
         if rules.custom:
             custom = self._custom.answer(deployment)
         woken = self._woken_load(now_s, deployment)
-        signals = signals_of(load, starts, len(own or ()), woken, custom)
+        window_min = scaler.window_min(self._clock.wall_s())
+        signals = signals_of(load, starts, len(own or ()), woken, custom, window_min)
         look = scaler.look(now_s, signals)
         if rules.custom:
             self._custom.ask(deployment, rules.custom, look.signals)

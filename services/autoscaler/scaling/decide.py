@@ -24,6 +24,7 @@ def decide(signals: Signals, rules: Rules, state: State | None, now_s: float) ->
         state: what was remembered; None if the deployment is new.
         now_s: seconds on a clock that never goes back, the one `state` is on.
     """
+    rules = rules.within(signals.window_min)
     if rules.policy is None or rules.pinned is not None:
         return _without_policy(rules, state)
     if state is None:
@@ -71,7 +72,7 @@ def _held(signals: Signals, rules: Rules, state: State, rule: Rule, why: str) ->
     kept = state if rule is Rule.FILLING_WINDOW else State(state.target)
     told = partial(explain.held, signals, state.target, rules, rule, why)
     if target != state.target:
-        rule = Rule.MIN_REPLICAS if target > state.target else Rule.MAX_REPLICAS
+        rule = _least(rules) if target > state.target else Rule.MAX_REPLICAS
     return _outcome(rules, state, target, kept, rule, told)
 
 
@@ -164,7 +165,7 @@ def _rule(course: Course) -> Rule:
     rules, now, target = course.rules, course.kept.target, course.target
     (gained_more, gained_fewer), (more, fewer) = course.gained, course.bounded
     if rules.bounded(now) != now:
-        return Rule.MIN_REPLICAS if target > now else Rule.MAX_REPLICAS
+        return _least(rules) if target > now else Rule.MAX_REPLICAS
     if more > max(target, now):
         return Rule.UPSCALE_DELAY
     if target > now:
@@ -177,13 +178,18 @@ def _rule(course: Course) -> Rule:
         return Rule.STARTING if course.signals.starting else Rule.BUSY
     if target < now:
         if fewer > gained_fewer:
-            return Rule.MIN_REPLICAS
+            return _least(rules)
         return Rule.GAIN if gained_fewer != course.wish.fewer else Rule.POLICY
     if course.idle:
         return Rule.NO_TRAFFIC
     if gained_more > more:
         return Rule.MAX_REPLICAS
-    return Rule.MIN_REPLICAS if gained_fewer < fewer else Rule.POLICY
+    return _least(rules) if gained_fewer < fewer else Rule.POLICY
+
+
+def _least(rules: Rules) -> Rule:
+    """What sets the lower bound."""
+    return Rule.WINDOW if rules.windowed else Rule.MIN_REPLICAS
 
 
 def _outcome(

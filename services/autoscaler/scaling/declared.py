@@ -19,6 +19,7 @@ from services.autoscaler.scaling.policies import (
     RequestLatency,
 )
 from services.autoscaler.scaling.rules import Rules
+from services.autoscaler.scaling.windows import windows_of
 
 # Defaults, which the API documents.
 LOOK_BACK_S = 10
@@ -67,6 +68,7 @@ def scaling_rules(scaling: ScalingPolicy, slots: int, pinned: int | None) -> Rul
         custom=custom_function(scaling.policy),
         advisory=scaling.advisory,
         slots=max(1, slots),
+        windows=windows_of(scaling),
     )
 
 

@@ -60,9 +60,13 @@ def without_policy(rules: Rules, target: int) -> Explanation:
 
 def initial(rules: Rules, target: int) -> Explanation:
     """The target that a deployment begins with."""
-    name = "min_replicas" if rules.initial is None else "initial_replicas"
+    name, flip = "initial_replicas", "another initial_replicas"
+    if rules.initial is None or (rules.windowed and rules.initial < target):
+        name = _least_name(rules)
+    if rules.windowed:
+        flip = f"{flip} above {target}, or {_bounds_flip(rules, more=False)}"
     reason = f"a new deployment begins with {name}: {target}"
-    return Explanation((Step("initial", target, reason),), reason, "another initial_replicas")
+    return Explanation((Step("initial", target, reason),), reason, flip)
 
 
 def held(signals: Signals, before: int, rules: Rules, rule: Rule, why: str) -> Explanation:
@@ -179,6 +183,7 @@ def _reason(course: Course, rule: Rule, steps: list[Step]) -> str:
     names = {
         Rule.MAX_REPLICAS: ("bounds",),
         Rule.MIN_REPLICAS: ("bounds",),
+        Rule.WINDOW: ("bounds",),
         Rule.GAIN: ("gain",),
         Rule.STARTING: ("hold",),
         Rule.BUSY: ("hold",),
@@ -199,7 +204,7 @@ def _flip(course: Course, rule: Rule) -> str:
     if rule is Rule.DOWNSCALE_TO_ZERO_DELAY:
         name = "downscale_to_zero_delay_s"
         return f"another {_left_s(course):.1f} s of wanting none, or a shorter {name}"
-    if rule in (Rule.MAX_REPLICAS, Rule.MIN_REPLICAS):
+    if rule in (Rule.MAX_REPLICAS, Rule.MIN_REPLICAS, Rule.WINDOW):
         return _bounds_flip(rules, more=rule is Rule.MAX_REPLICAS)
     if rule is Rule.STARTING:
         return "starting replicas that get ready, or fail"
@@ -211,7 +216,15 @@ def _flip(course: Course, rule: Rule) -> str:
 
 
 def _bounds_flip(rules: Rules, more: bool) -> str:
-    return f"max_replicas above {rules.maximum}" if more else f"min_replicas below {rules.minimum}"
+    if more:
+        return f"max_replicas above {rules.maximum}"
+    below = f"min_replicas below {rules.minimum}"
+    return f"the end of the window, or its {below}" if rules.windowed else below
+
+
+def _least_name(rules: Rules) -> str:
+    """What sets the lower bound, for a person."""
+    return "the open window's min_replicas" if rules.windowed else "min_replicas"
 
 
 def _gain_flip(course: Course) -> str:
@@ -264,7 +277,7 @@ def _bounds_step(rules: Rules, count: int, bounded: int) -> Step:
     if bounded < count:
         sentence = f"max_replicas is {rules.maximum}, so {count} becomes {bounded}"
     elif bounded > count:
-        sentence = f"min_replicas is {rules.minimum}, so {count} becomes {bounded}"
+        sentence = f"{_least_name(rules)} is {rules.minimum}, so {count} becomes {bounded}"
     else:
         sentence = f"{bounded} is within {rules.minimum} to {rules.maximum}"
     return Step("bounds", bounded, sentence)

@@ -29,6 +29,7 @@ _COUNTS = {
     "starting": "starting_replica_count",
     "unstartable": "unstartable_replica_count",
     "custom_error": "custom_error",
+    "window_min": "window_min_replicas",
 }
 
 

@@ -1,11 +1,12 @@
 """A deployment's scaling as `decide` takes it. Pure."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from functools import cached_property
 
 from services.autoscaler.scaling.policies import Policy
+from services.autoscaler.scaling.windows import Window
 from services.autoscaler.scaling.wishes import Wishes
 
 
@@ -29,6 +30,7 @@ class Rule(IntEnum):
     NO_TRAFFIC = 15
     CUSTOM_FAILED = 16
     BUSY = 17
+    WINDOW = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class Rules:
         custom: the custom policy's function; empty if there is none.
         advisory: whether decisions are only made, not acted on.
         slots: requests that one replica works on at once.
+        windows: times with a higher minimum.
+        windowed: whether `minimum` is that of a window that is open.
     """
 
     policy: Policy | None = None
@@ -63,10 +67,17 @@ class Rules:
     custom: str = ""
     advisory: bool = False
     slots: int = 1
+    windows: tuple[Window, ...] = ()
+    windowed: bool = False
 
     def bounded(self, count: int) -> int:
         """The count within the bounds."""
         return max(self.minimum, min(self.maximum, count))
+
+    def within(self, window_min: int) -> "Rules":
+        """The rules while a window asks for so many replicas; `maximum` holds all the same."""
+        raised = min(window_min, self.maximum)
+        return replace(self, minimum=raised, windowed=True) if raised > self.minimum else self
 
 
 @dataclass(frozen=True, slots=True)

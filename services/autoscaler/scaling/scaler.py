@@ -10,6 +10,7 @@ from services.autoscaler.scaling.decide import decide
 from services.autoscaler.scaling.load_window import LoadWindow
 from services.autoscaler.scaling.rules import Outcome, Rule, Rules, State
 from services.autoscaler.scaling.signals import Signals
+from services.autoscaler.scaling.windows import Windows
 
 UNKNOWN_AT_FIRST_S = 10.0
 """How long a deployment may be unknown to metrics at first without a word about it."""
@@ -54,6 +55,7 @@ class Scaler:
         "_state",
         "_tells_s",
         "_window",
+        "_windows",
     )
 
     def __init__(self, rules: Rules, state: State | None, known_before: bool) -> None:
@@ -70,6 +72,7 @@ class Scaler:
         self._state = state
         self._since_start = known_before
         self._window = LoadWindow(rules.look_back_s)
+        self._windows = Windows(rules.windows)
         self._service_time_s: float | None = None
         self._noted: dict[Rule, float] = {}
         # The refusal that was told last and still stands.
@@ -85,10 +88,26 @@ class Scaler:
         """What is declared."""
         return self._rules
 
-    @property
-    def settled(self) -> bool:
-        """Whether another look at a deployment without load would come out as the last one did."""
-        return self._idle is not None
+    def settled(self, wall_s: float) -> bool:
+        """Whether another look at a deployment without load would come out as the last one did.
+
+        Args:
+            wall_s: seconds since the epoch: a window may have opened or closed.
+        """
+        idle = self._idle
+        return idle is not None and idle.signals.window_min == self.window_min(wall_s)
+
+    def window_min(self, wall_s: float) -> int:
+        """The most replicas that an open window asks for; 0 if none is open.
+
+        Args:
+            wall_s: seconds since the epoch.
+        """
+        return self._windows.min_replicas(wall_s)
+
+    def windows_until_s(self, wall_s: float) -> float:
+        """Until when that stays as it is; infinite without windows."""
+        return self._windows.until_s(wall_s)
 
     @property
     def tells_s(self) -> float:
@@ -107,6 +126,8 @@ class Scaler:
         if rules.look_back_s != self._window.length_s:
             self._window = LoadWindow(rules.look_back_s)
             self._since_start = True
+        if rules.windows != self._rules.windows:
+            self._windows = Windows(rules.windows)
         self._rules = rules
         self._idle = None
 
@@ -117,8 +138,9 @@ class Scaler:
             now_s: seconds on a clock that never goes back.
             signals: what is seen, without means.
         """
-        if self._idle is not None and _idle(signals):
-            return self._idle
+        idle = self._idle
+        if idle is not None and _idle(signals) and signals.window_min == idle.signals.window_min:
+            return idle
         before = self._state
         signals = self._completed(now_s, signals)
         outcome = decide(signals, self._rules, before, now_s)
@@ -220,7 +242,7 @@ def _settled(outcome: Outcome, signals: Signals) -> bool:
     state = outcome.state
     return (
         outcome.target == outcome.before == state.target
-        and outcome.rule in (Rule.POLICY, Rule.MIN_REPLICAS)
+        and outcome.rule in (Rule.POLICY, Rule.MIN_REPLICAS, Rule.WINDOW)
         and _idle(signals)
         and not signals.mean_held_load
         and len(state.most) == 1

@@ -28,6 +28,7 @@ class Signals:
         unstartable: those that failed, or start again, or for longer than they should.
         custom: what the custom policy returned.
         custom_error: why it has no answer; empty if it has one or is not used.
+        window_min: the most replicas that an open window of the policy asks for; 0 if none is open.
     """
 
     queued: int | None = None
@@ -46,6 +47,7 @@ class Signals:
     unstartable: int = 0
     custom: float | None = None
     custom_error: str = ""
+    window_min: int = 0
 
     @property
     def held_load(self) -> int | None:

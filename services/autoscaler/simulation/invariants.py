@@ -18,7 +18,7 @@ def check_target(now_s: float, watched: Watched, look: Look, before: int | None)
     Raises:
         InvariantError: if it is not.
     """
-    rules, outcome = watched.rules, look.outcome
+    rules, outcome = watched.rules.within(look.signals.window_min), look.outcome
     target = outcome.state.target
     said = f"{watched.deployed.name} at {now_s:g} s: {before} to {target} ({outcome.reason})"
     if rules.pinned is not None or rules.policy is None:

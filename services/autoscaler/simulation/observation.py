@@ -83,6 +83,7 @@ def signals_of(
     woken: bool,
     pace: Pace = NO_PACE,
     custom: tuple[float | None, str] = (None, ""),
+    window_min: int = 0,
 ) -> Signals:
     """The signals of one deployment, as `observe.signals_of` makes them of metrics' word."""
     queued, ongoing = sample.queued, sample.ongoing
@@ -102,6 +103,7 @@ def signals_of(
         unstartable=starts.unstartable,
         custom=custom[0],
         custom_error=custom[1],
+        window_min=window_min,
     )
 
 

@@ -137,7 +137,11 @@ class SimAutoscaler:
             return False
         # A router's word, and the queue as it is: newer than what is seen.
         signals = signals_of(
-            sample_of(deployed)._replace(redelivered=0, poison=0), _NO_STARTS, 0, woken=True
+            sample_of(deployed)._replace(redelivered=0, poison=0),
+            _NO_STARTS,
+            0,
+            woken=True,
+            window_min=watched.scaler.window_min(self._pulse.wall_s(now_s)),
         )
         self._note(now_s, watched, watched.scaler.look(now_s, signals))
         self.made = None
@@ -184,7 +188,8 @@ class SimAutoscaler:
         if watched.pace is not None:
             pace = watched.pace.pace(now_s, watched.deployed)
         woken = is_woken(watched.woken_s, now_s)
-        signals = signals_of(seen, starts, len(own), woken, pace, custom)
+        window_min = watched.scaler.window_min(self._pulse.wall_s(now_s))
+        signals = signals_of(seen, starts, len(own), woken, pace, custom, window_min)
         if watched.rules.custom:
             signals = self._asked(watched, signals)
         look = watched.scaler.look(now_s, signals)
@@ -226,7 +231,7 @@ class SimAutoscaler:
             watched.look_s = soon_s
             return
         overdue_s = self._overdue_s(watched) if look.signals.starting else NEVER
-        overdue_s = min(overdue_s, watched.scaler.tells_s)
+        overdue_s = min(overdue_s, watched.scaler.tells_s, self._window_changes_s(watched, now_s))
         watched.look_s = next_look_s(
             look.outcome, watched.rules, watched.seen_since_s, now_s, self._pulse.tick_s
         )
@@ -238,6 +243,10 @@ class SimAutoscaler:
             if calm_s > now_s + TOLERANCE_S and not watched.pending:
                 watched.look_s = min(calm_s, ends_s)
         watched.look_s = max(soon_s, min(watched.look_s, overdue_s))
+
+    def _window_changes_s(self, watched: Watched, now_s: float) -> float:
+        """When a window of the policy next opens or closes."""
+        return watched.scaler.windows_until_s(self._pulse.wall_s(now_s)) - self._pulse.begun_s
 
     def _overdue_s(self, watched: Watched) -> float:
         """From when on a replica that is starting may be overdue."""
@@ -282,7 +291,7 @@ class SimAutoscaler:
             look.before,
             look.outcome,
             now_s,
-            now_s,
+            self._pulse.begun_s + now_s,
             self.epoch,
         )
         self._on_decision(name, decide)

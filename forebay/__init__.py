@@ -21,11 +21,18 @@ if TYPE_CHECKING:
         DeadlineExceededError,
         DeploymentNotFoundError,
         ForebayError,
+        IdempotencyConflictError,
         InvalidRequestError,
         InvalidResponseError,
         ModelError,
         PoisonRequestError,
         QueueFullError,
+        TaskCancelledError,
+        TaskError,
+        TaskExpiredError,
+        TaskFailedError,
+        TaskNotFoundError,
+        TaskStateError,
         UnavailableError,
     )
     from forebay.functions.decorator import function
@@ -37,9 +44,11 @@ if TYPE_CHECKING:
     )
     from forebay.functions.scaling import OngoingRequests, QueueDepth, QueueSize, RequestLatency
     from forebay.inference import InferResult
+    from forebay.tasks import AsyncTaskHandle, TaskHandle, TaskStatus
 
 __all__ = [
     "AsyncClient",
+    "AsyncTaskHandle",
     "CancelledError",
     "Client",
     "DeadlineExceededError",
@@ -48,6 +57,7 @@ __all__ = [
     "ForebayError",
     "FunctionDefinitionError",
     "FunctionError",
+    "IdempotencyConflictError",
     "InferResult",
     "InvalidRequestError",
     "InvalidResponseError",
@@ -59,12 +69,21 @@ __all__ = [
     "QueueFullError",
     "QueueSize",
     "RequestLatency",
+    "TaskCancelledError",
+    "TaskError",
+    "TaskExpiredError",
+    "TaskFailedError",
+    "TaskHandle",
+    "TaskNotFoundError",
+    "TaskStateError",
+    "TaskStatus",
     "UnavailableError",
     "function",
 ]
 
 _MODULES = {"AsyncClient": "forebay.aio", "Client": "forebay.client"}
 _MODULES["InferResult"] = "forebay.inference"
+_MODULES |= dict.fromkeys(("AsyncTaskHandle", "TaskHandle", "TaskStatus"), "forebay.tasks")
 _MODULES["function"] = "forebay.functions.decorator"
 for _name in (
     "DeploymentFailedError",

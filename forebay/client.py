@@ -1,16 +1,29 @@
 """The synchronous client: numpy in, numpy out."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, Unpack
 
 import grpc
 from numpy.typing import ArrayLike
 
 from forebay import addresses
-from forebay.inference import CHANNEL_OPTIONS, Call, InferResult, build_request
+from forebay.aio import AsyncClient
+from forebay.inference import CHANNEL_OPTIONS, Call, InferResult, build_request, check_tenant
 from forebay.stubs import router_service
+from forebay.task_client.calls import CALL_TIMEOUT_S
+from forebay.task_client.engine import MapEngine
+from forebay.task_client.mapped import TaskMap
+from forebay.task_client.options import TaskOptions
+from forebay.task_client.plan import MapOptions, plan_of
+from forebay.task_client.portal import Portal
+from forebay.task_client.progress_bar import ProgressBar
+from forebay.task_client.status import TaskStatus, task_name
+from forebay.task_client.sync_handle import TaskHandle
 from services.runtime import telemetry
+
+_LISTED_AT_ONCE = 100
 
 
 class Client:
@@ -23,18 +36,28 @@ class Client:
     caller's OpenTelemetry context becomes the parent.
     """
 
-    def __init__(self, address: str | None = None) -> None:
+    def __init__(self, address: str | None = None, tenant: str | None = None) -> None:
         """Prepares a connection; nothing is dialled before the first call.
 
         Args:
             address: the router's `host:port`. None takes FOREBAY_ROUTER, else the local mesh of
                 `forebay up`, else 127.0.0.1:7701.
+            tenant: whom all calls speak for, 1 to 63 of a-z, 0-9 and '-', starting with a letter;
+                None means `default`. Tasks of other tenants are not found.
+
+        Raises:
+            InvalidRequestError: if there can be no such tenant.
         """
         self.address = addresses.resolve(addresses.ROUTER, address)
+        self.tenant = check_tenant(tenant)
         if not telemetry.enabled():
             telemetry.configure("client")
         self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         self._stub = router_service(self._channel)
+        # What tasks need runs on an event loop of its own, begun with the first of them.
+        self._begin = threading.Lock()
+        self._portal: Portal | None = None
+        self._aio: AsyncClient | None = None
 
     def infer(
         self,
@@ -74,7 +97,7 @@ class Client:
             InvalidResponseError: if the answer contradicts itself.
         """
         request = build_request(deployment, inputs, outputs, idempotency_key, model_version)
-        call = Call(deployment, self.address)
+        call = Call(deployment, self.address, self.tenant)
         try:
             response, ended = self._stub.Infer.with_call(
                 request, timeout=timeout_s, metadata=call.metadata
@@ -86,9 +109,195 @@ class Client:
             raise
         return call.succeeded(response, ended.trailing_metadata())
 
+    def submit(
+        self,
+        deployment: str,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        outputs: Sequence[str] | None = None,
+        model_version: str = "",
+        batch: str | None = None,
+        batch_index: int | None = None,
+        idempotency_key: str | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+        **options: Unpack[TaskOptions],
+    ) -> TaskHandle:
+        """Stores a task and returns at once; the model runs when a replica is free.
+
+        Args:
+            deployment: name of the deployment.
+            inputs: arrays by input name, as for `infer`.
+            outputs: names of the wanted outputs; None means all.
+            model_version: version of the model inside the deployment; empty lets Triton choose.
+            batch: the batch it belongs to, 1 to 63 of a-z, 0-9 and '-', starting with a letter.
+            batch_index: its position in the batch; a position is one task, however often it is
+                submitted.
+            idempotency_key: submitting the same content with the same key again returns the first
+                task, for as long as it is kept; at most 255 characters. None: a key is made up, so
+                that this call, repeated while the mesh is away, stores one task.
+            timeout_s: seconds to go on trying while the mesh is away.
+            options: see `forebay.tasks.TaskOptions`.
+
+        Returns:
+            The task; its `name` finds it again from anywhere.
+
+        Raises:
+            DeploymentNotFoundError: if there is no such deployment.
+            InvalidRequestError: if the request or an option is malformed, or larger than 8 MiB.
+            IdempotencyConflictError: if the key was used with another content.
+            QueueFullError: if the queue has no room.
+            UnavailableError: if the mesh cannot be reached within `timeout_s`.
+        """
+        portal, client = self._tasks()
+        stored = client.submit(
+            deployment,
+            inputs,
+            outputs=outputs,
+            model_version=model_version,
+            batch=batch,
+            batch_index=batch_index,
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+            **options,
+        )
+        return TaskHandle(portal, portal.call(stored))
+
+    def task(self, name: str) -> TaskHandle:
+        """A task by its name; nothing is asked of the mesh.
+
+        Args:
+            name: `deployments/{deployment}/tasks/{task}`, or `deployment/task`.
+
+        Raises:
+            ForebayError: if `name` is neither.
+        """
+        full = task_name(name)
+        portal, client = self._tasks()
+
+        async def named() -> TaskHandle:
+            return TaskHandle(portal, client.task(full))
+
+        return portal.call(named())
+
+    def tasks(
+        self,
+        deployment: str | None = None,
+        *,
+        states: Iterable[str] = (),
+        batch: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> Iterator[TaskStatus]:
+        """The tenant's tasks: waiting and running ones first, each kind oldest first.
+
+        Args:
+            deployment: only of this one; None means all.
+            states: only in one of these, such as `("queued", "failed")`; none means any.
+            batch: only of this one; None means any.
+            labels: only with all of these.
+
+        Raises:
+            InvalidRequestError: if there is no such state.
+            DeploymentNotFoundError: if there is no such deployment.
+        """
+        portal, client = self._tasks()
+        found = client.tasks(deployment, states=states, batch=batch, labels=labels)
+        while some := portal.call(_some(found)):
+            yield from some
+
+    def purge_tasks(
+        self,
+        deployment: str,
+        *,
+        states: Iterable[str] = (),
+        batch: str | None = None,
+        dry_run: bool = False,
+        timeout_s: float = 300.0,
+    ) -> int:
+        """Forgets tasks and their results; those that wait or run are cancelled first.
+
+        Args:
+            deployment: of this one.
+            states: only in one of these; none means those that have ended.
+            batch: only of this one; None means any.
+            dry_run: purges nothing, and says how many it would be.
+            timeout_s: seconds it may take.
+
+        Returns:
+            How many were forgotten.
+
+        Raises:
+            InvalidRequestError: if there is no such state.
+            DeploymentNotFoundError: if there is no such deployment.
+        """
+        portal, client = self._tasks()
+        return portal.call(
+            client.purge_tasks(
+                deployment, states=states, batch=batch, dry_run=dry_run, timeout_s=timeout_s
+            )
+        )
+
+    def map(
+        self,
+        deployment: str,
+        inputs: Iterable[Any],
+        *,
+        return_exceptions: bool = False,
+        batch: str | None = None,
+        progress: bool = False,
+        **options: Unpack[MapOptions],
+    ) -> TaskMap[Any]:
+        """Runs a deployment over many inputs, each a task; results come as they are there.
+
+        Memory does not grow with the number of inputs. Work begins with the first result asked
+        for. Inputs are read in a thread of their own. What one input comes to does
+        not stop the others: with `return_exceptions` its error stands in its place, else it is
+        raised at its turn. What the iterator of inputs raises is raised after the results of what
+        it gave before. Whatever ends the iteration early, what was submitted goes on.
+
+        Args:
+            deployment: name of the deployment.
+            inputs: mappings of input name to array, as for `infer`; or anything, with `encode`.
+            return_exceptions: errors are handed out like results instead of raised.
+            batch: 1 to 63 of a-z, 0-9 and '-', starting with a letter. Mapping the same inputs in
+                the same order again with the same batch, also after the caller was killed, goes on:
+                what has ended is not run again. None: a new one, in `.batch` of what is returned.
+            progress: shows a bar on standard error, if that is a terminal.
+            options: see `forebay.tasks.MapOptions`, such as `batch_size` and `max_in_flight`, and
+                `forebay.tasks.TaskOptions`.
+
+        Returns:
+            An iterator over InferResult and, with `return_exceptions`, exceptions. `close()`
+            stops handing in.
+
+        Raises:
+            InvalidRequestError: if an option is not legal.
+            DeploymentNotFoundError: while iterating, if there is no such deployment.
+            UnavailableError: while iterating, if the mesh was away for `patience_s`.
+            ForebayError: while iterating, of the kind that says what an input came to.
+        """
+        plan = plan_of(deployment, batch, options)
+        portal, client = self._tasks()
+        bar = ProgressBar.over(inputs, deployment, progress)
+
+        async def begun() -> MapEngine:
+            return client.engine(plan, inputs)
+
+        return TaskMap(portal, portal.call(begun()), plan.batch, return_exceptions, bar)
+
     def close(self) -> None:
         """Closes the connection; calls still running end with CancelledError."""
         self._channel.close()
+        with self._begin:
+            if self._portal is not None and self._aio is not None and not self._portal.is_closed:
+                self._portal.call(self._aio.close())
+                self._portal.close()
+
+    def _tasks(self) -> tuple[Portal, AsyncClient]:
+        with self._begin:
+            if self._portal is None or self._aio is None:
+                self._portal = Portal("forebay-tasks")
+                self._aio = AsyncClient(self.address, self.tenant)
+            return self._portal, self._aio
 
     def __enter__(self) -> Self:
         return self
@@ -100,3 +309,13 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+async def _some(found: AsyncIterator[TaskStatus]) -> list[TaskStatus]:
+    """The next few of a list; none at its end."""
+    some: list[TaskStatus] = []
+    async for status in found:
+        some.append(status)
+        if len(some) == _LISTED_AT_ONCE:
+            break
+    return some

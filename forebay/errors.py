@@ -1,6 +1,11 @@
 """What a call can fail with: one class per outcome, each with what it takes to find the request."""
 
+from typing import TYPE_CHECKING
+
 import grpc
+
+if TYPE_CHECKING:
+    from forebay.task_client.status import TaskStatus
 
 REQUEST_ID_KEY = "forebay-request-id"
 TRACE_ID_KEY = "forebay-trace-id"
@@ -74,6 +79,47 @@ class InvalidResponseError(ForebayError):
     """An answer that contradicts itself, such as a tensor whose bytes don't fit its shape."""
 
 
+class TaskNotFoundError(ForebayError):
+    """There is no task of that name: never submitted, forgotten since, or another tenant's."""
+
+
+class IdempotencyConflictError(ForebayError):
+    """The idempotency key, or the position in the batch, was used with another content."""
+
+
+class TaskStateError(ForebayError):
+    """The task is not in a state that allows this, such as trying again what has not failed."""
+
+
+class TaskError(ForebayError):
+    """A task has ended without a result.
+
+    Attributes:
+        task: the task as it ended, with its attempts.
+    """
+
+    def __init__(
+        self, message: str, task: "TaskStatus", status: grpc.StatusCode | None = None
+    ) -> None:
+        super().__init__(message, status=status, request_id=task.id, trace_id=task.trace_id)
+        self.task = task
+
+
+class TaskFailedError(TaskError):
+    """The task's attempts are used up, or trying again cannot help.
+
+    `task.attempts` says how each ended; `task.error` is what went wrong last.
+    """
+
+
+class TaskCancelledError(TaskError):
+    """The task was cancelled."""
+
+
+class TaskExpiredError(TaskError):
+    """The task had not ended within its time to live."""
+
+
 _BY_STATUS: dict[grpc.StatusCode, type[ForebayError]] = {
     grpc.StatusCode.NOT_FOUND: DeploymentNotFoundError,
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
@@ -83,21 +129,39 @@ _BY_STATUS: dict[grpc.StatusCode, type[ForebayError]] = {
     grpc.StatusCode.ABORTED: PoisonRequestError,
     grpc.StatusCode.INTERNAL: ModelError,
     grpc.StatusCode.CANCELLED: CancelledError,
+    grpc.StatusCode.ALREADY_EXISTS: IdempotencyConflictError,
+    grpc.StatusCode.FAILED_PRECONDITION: TaskStateError,
 }
 
 
-def from_rpc_error(error: grpc.RpcError, address: str, trace_id: str | None) -> ForebayError:
+def from_status(
+    status: grpc.StatusCode, message: str, retry_after_s: float | None = None
+) -> ForebayError:
+    """The typed error for a status that came within an answer."""
+    kind = _BY_STATUS.get(status, ForebayError)
+    return kind(message, status=status, retry_after_s=retry_after_s)
+
+
+def from_rpc_error(
+    error: grpc.RpcError,
+    address: str,
+    trace_id: str | None,
+    not_found: type[ForebayError] = DeploymentNotFoundError,
+) -> ForebayError:
     """The typed error for a failed gRPC call.
 
     Args:
         error: what the stub raised.
         address: where the call went, for the message if nothing answers there.
         trace_id: trace id of the client's own span, if the answer carries none.
+        not_found: what NOT_FOUND means for this call.
     """
     status: grpc.StatusCode = error.code()
     message: str = error.details() or status.name
     metadata = dict(error.trailing_metadata() or ())
     kind = _BY_STATUS.get(status, ForebayError)
+    if kind is DeploymentNotFoundError:
+        kind = not_found
     request_id = metadata.get(REQUEST_ID_KEY)
     if kind is QueueFullError and "message larger than max" in message:
         # gRPC's own limit, not the queue: repeating cannot help.

@@ -20,8 +20,12 @@ from forebay.errors import (
 from forebay.v1.inference_pb2 import InferRequest, InferResponse
 from services.runtime import telemetry
 from services.wire.channels import CHANNEL_OPTIONS
+from services.wire.outcomes import OutcomeError
+from services.wire.tenants import TENANT_KEY, tenant_of
 
 __all__ = ["CHANNEL_OPTIONS", "Call", "InferResult", "build_request", "read_response"]
+
+INFER = "forebay.v1.RouterService/Infer"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,18 +116,28 @@ def read_response(response: InferResponse, metadata: Mapping[str, str]) -> Infer
 class Call:
     """One call's span and metadata, from just before it is made until it has ended."""
 
-    def __init__(self, deployment: str, address: str) -> None:
-        """Starts the call's span, a child of the caller's active OpenTelemetry span if any."""
+    def __init__(
+        self, deployment: str, address: str, tenant: str | None, method: str = INFER
+    ) -> None:
+        """Starts the call's span, a child of the caller's active OpenTelemetry span if any.
+
+        Args:
+            deployment: what the call is about.
+            address: where it goes.
+            tenant: whom it speaks for; None leaves it to the router.
+            method: full name of the gRPC method.
+        """
         self._address = address
-        carrier = _active_context()
+        carrier = active_context()
+        service, _, name = method.partition("/")
         self._span = telemetry.span(
-            "forebay.v1.RouterService/Infer",
+            method,
             "CLIENT",
             carrier,
             attributes={
                 "rpc.system": "grpc",
-                "rpc.service": "forebay.v1.RouterService",
-                "rpc.method": "Infer",
+                "rpc.service": service,
+                "rpc.method": name,
                 "server.address": address,
                 "forebay.deployment": deployment,
             },
@@ -131,7 +145,7 @@ class Call:
         if self._span is not None:
             carrier = self._span.carrier
         self._trace_id = telemetry.trace_id(carrier.get("traceparent", ""))
-        self.metadata = tuple(carrier.items())
+        self.metadata = (*carrier.items(), *tenant_metadata(tenant))
 
     def succeeded(self, response: InferResponse, trailers: Any) -> InferResult:
         """Ends the call with its response."""
@@ -162,7 +176,24 @@ class Call:
         self._span = None
 
 
-def _active_context() -> dict[str, str]:
+def tenant_metadata(tenant: str | None) -> tuple[tuple[str, str], ...]:
+    """Call metadata that names the tenant a call speaks for."""
+    return () if tenant is None else ((TENANT_KEY, tenant),)
+
+
+def check_tenant(tenant: str | None) -> str | None:
+    """Returns `tenant` if there may be one of that name.
+
+    Raises:
+        InvalidRequestError: if there may not.
+    """
+    try:
+        return None if tenant is None else tenant_of([(TENANT_KEY, tenant)])
+    except OutcomeError as error:
+        raise InvalidRequestError(error.message) from error
+
+
+def active_context() -> dict[str, str]:
     """W3C context of the caller's active span; empty if there is none."""
     # Whoever has an active span has imported this; importing it for everyone costs 20 ms.
     if "opentelemetry.trace" not in sys.modules:

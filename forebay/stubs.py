@@ -8,6 +8,7 @@ from forebay.v1.metrics_pb2_grpc import MetricsServiceStub
 from forebay.v1.model_pb2_grpc import ModelServiceStub
 from forebay.v1.node_pb2_grpc import NodeServiceStub
 from forebay.v1.router_pb2_grpc import RouterServiceStub
+from forebay.v1.task_pb2_grpc import TaskServiceStub
 
 Channel: TypeAlias = Any
 """A grpc.Channel or a grpc.aio.Channel; grpcio has no types."""
@@ -16,6 +17,11 @@ Channel: TypeAlias = Any
 def router_service(channel: Channel) -> Any:
     """RouterService."""
     return _stub(RouterServiceStub, channel)
+
+
+def task_service(channel: Channel) -> Any:
+    """TaskService, at the router."""
+    return _stub(TaskServiceStub, channel)
 
 
 def deployment_service(channel: Channel) -> Any:

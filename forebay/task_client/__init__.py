@@ -1,0 +1,1 @@
+"""What the clients do with tasks; `forebay.tasks` is what users import."""

@@ -37,6 +37,7 @@ SERVICE_NAMES = [
     "forebay.v1.AutoscalerService",
     "forebay.v1.DeploymentService",
     "forebay.v1.ModelService",
+    "forebay.v1.UsageService",
     "forebay.v1.ScheduleService",
 ]
 
@@ -68,7 +69,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
     declared = Deployments(deployments, models, consumers, clock, custom)
     _register(server, DeploymentService(declared), ModelService(models), watches)
-    duties = Duties(settings, link, deployments, assignments, leadership, clock)
+    duties = Duties(settings, link, deployments, assignments, leadership, load.fresh, clock)
     duties.serve(server)
     health = Health(server, SERVICE_NAMES)
     await server.start()

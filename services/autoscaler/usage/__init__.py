@@ -1,0 +1,1 @@
+"""What replicas were held for, and for how long: counted by the autoscaler that leads."""

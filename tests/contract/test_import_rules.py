@@ -10,6 +10,10 @@ SHARED = ("wire", "runtime")
 
 # Modules that must say that they are pure, as any other may: `Pure:` or `Pure.` in the docstring.
 PURE = (
+    "services/autoscaler/callbacks/addresses.py",
+    "services/autoscaler/callbacks/hosts.py",
+    "services/autoscaler/callbacks/message.py",
+    "services/autoscaler/callbacks/retries.py",
     "services/autoscaler/lease.py",
     "services/autoscaler/assignments.py",
     "services/autoscaler/capacity.py",
@@ -57,6 +61,9 @@ PURE = (
     "services/autoscaler/scaling/scaler.py",
     "services/autoscaler/scaling/signals.py",
     "services/autoscaler/scaling/wishes.py",
+    "services/autoscaler/usage/account.py",
+    "services/autoscaler/usage/notes.py",
+    "services/autoscaler/usage/whereabouts.py",
     "services/autoscaler/tasks/findings.py",
     "services/wire/cron.py",
     "services/wire/protobuf_scan.py",
@@ -65,6 +72,7 @@ PURE = (
     "services/wire/tasks/states.py",
     "services/wire/tasks/submission.py",
     "services/wire/tasks/subjects.py",
+    "services/router/tasks/selection.py",
     "services/metrics/arrivals.py",
     "services/metrics/loads.py",
     "services/metrics/nodes.py",

@@ -83,8 +83,9 @@ def checked(note: UsageNote) -> UsageNote | None:
     """A note as it can be summed; None if no agent in order could have sent it."""
     named = (
         names.is_id(note.deployment)
-        # A tenant may end with a hyphen; it only must be one word of a subject.
-        and names.is_id(f"{note.tenant}x"[:63])
+        # A tenant may end with a hyphen.
+        and len(note.tenant) <= 63
+        and names.is_id(note.tenant.rstrip("-"))
         and (not note.batch or names.is_id(note.batch))
     )
     times_s = [time.ToNanoseconds() / 1e9 for time in (note.replica_time, note.gpu_time)]

@@ -5,6 +5,7 @@ will be resolved to next. Redirects are not followed, so that nobody is led else
 """
 
 import asyncio
+import errno
 import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +55,8 @@ class Caller:
             connector=aiohttp.TCPConnector(
                 resolver=_Resolver(),
                 socket_factory=self._socket,
+                # What is called next is not to be where a name led 10 s ago.
+                use_dns_cache=False,
                 limit=hosts.MAX_RUNNING,
                 limit_per_host=hosts.MAX_RUNNING_PER_HOST,
             ),
@@ -88,6 +91,8 @@ class Caller:
             return Answer(None, f"no answer within {self._timeout_s:g} s")
         except aiohttp.InvalidURL:
             return Answer(None, "its address is not valid")
+        except aiohttp.ClientConnectorError as error:
+            return Answer(None, f"cannot connect: {error.strerror or error.os_error}"[:300])
         except (aiohttp.ClientError, OSError, ValueError) as error:
             return Answer(None, str(error)[:300] or type(error).__name__)
 
@@ -100,7 +105,7 @@ class Caller:
         family, kind, protocol, _, address = found
         refused = addresses.refusal(str(address[0]), self._allowed)
         if refused:
-            raise AddressRefusedError(refused)
+            raise AddressRefusedError(errno.EACCES, refused)
         return socket.socket(family, kind, protocol)
 
 

@@ -3,12 +3,14 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from google.protobuf.json_format import MessageToDict
-from yarl import URL
 
 from forebay.v1.task_pb2 import Task
 from services.wire.tasks import states
+
+_PORTS = {"http": 80, "https": 443}
 
 
 class UnusableOrderError(ValueError):
@@ -28,7 +30,7 @@ class Message:
     """
 
     id: str
-    url: URL
+    url: str
     host: str
     task: str
     body: bytes
@@ -44,11 +46,11 @@ def of(task: Task) -> Message:
         UnusableOrderError: if its callback's address cannot be called.
     """
     try:
-        url = URL(task.callback_url)
-        host = f"{url.host or ''}:{url.port}"
-    except ValueError:
+        url = urlsplit(task.callback_url)
+        port = url.port or _PORTS[url.scheme]
+    except (ValueError, KeyError):
         raise UnusableOrderError("its address is not valid") from None
-    if url.scheme not in {"http", "https"} or not url.host or not url.port:
+    if url.scheme not in _PORTS or not url.hostname:
         raise UnusableOrderError("its address is not valid")
     # A task that is forgotten may be submitted again by the same name, and end again.
     ended_ns = task.end_time.ToNanoseconds()
@@ -61,4 +63,6 @@ def of(task: Task) -> Message:
         "timestamp": task.end_time.ToJsonString(),
         "data": MessageToDict(told),
     }
-    return Message(f"msg_{digest[:32]}", url, host, task.name, json.dumps(body).encode())
+    host = f"{url.hostname}:{port}"
+    data = json.dumps(body).encode()
+    return Message(f"msg_{digest[:32]}", task.callback_url, host, task.name, data)

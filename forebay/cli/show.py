@@ -156,8 +156,8 @@ def _print_all(found: Sequence[Deployment], loads: dict[str, DeploymentLoad]) ->
                 str(state.unplaced_replica_count),
                 str(state.draining_replica_count),
                 str(state.failed_replica_count),
-                _count(load, "queued_count"),
-                _count(load, "ongoing_count"),
+                _with_tasks(load, "queued"),
+                _with_tasks(load, "ongoing"),
                 short_scaling(deployment),
                 _state(deployment),
             )
@@ -218,9 +218,10 @@ def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[st
         ("needs", resource_words(deployment.resources)),
         ("generation", str(deployment.generation)),
         ("model", deployment.model_digest),
-        ("queued", _count(load, "queued_count")),
-        ("ongoing", _count(load, "ongoing_count")),
+        ("queued", _with_tasks(load, "queued")),
+        ("ongoing", _with_tasks(load, "ongoing")),
         ("redelivered", _count(load, "redelivered_count")),
+        ("dead tasks", str(load.dead_task_count) if load else UNKNOWN),
     ]
     arrivals = load is not None and load.HasField("arrivals_per_second")
     facts.append(
@@ -262,6 +263,13 @@ def _quantiles(load: DeploymentLoad | None, field: str) -> str:
 
 def _ms(duration: Duration) -> str:
     return f"{duration.ToMicroseconds() / 1000:.1f} ms"
+
+
+def _with_tasks(load: DeploymentLoad | None, state: str) -> str:
+    """Requests and tasks, and how many of them are tasks if any are."""
+    count = _count(load, f"{state}_count")
+    tasks = getattr(load, f"{state}_task_count") if load is not None else 0
+    return f"{count} ({count_of(tasks, 'task')})" if tasks else count
 
 
 def _count(load: DeploymentLoad | None, field: str) -> str:

@@ -19,6 +19,9 @@ log = structlog.get_logger()
 ASK_TIMEOUT_S = 0.05
 """How long the consumers' leaders are waited for; without a word one request is taken to wait."""
 
+REPEAT_AFTER_S = 0.25
+"""Whoever submits tasks says so up to a hundred times a second, also where none may be started."""
+
 MAX_WAITING = 10_000
 MAX_ASKED = 64
 
@@ -43,6 +46,8 @@ class Waking:
         self._changed = changed
         # By deployment, the streams and consumers in which something is said to wait.
         self._waiting: dict[str, set[tuple[str, str]]] = {}
+        # When a deployment at zero was last said to have a task.
+        self._heard_s: dict[str, float] = {}
         self._told = asyncio.Event()
         self._listening = False
         link.on_connected(self._listen)
@@ -70,9 +75,15 @@ class Waking:
     def _on_task(self, subject: bytes, _: bytes, said: bytes, __: bytes | None) -> None:
         # Said of every deployment that is given tasks, not only of those at zero.
         deployment = subject.rpartition(b".")[2].decode()
-        if self._targets.is_at_zero(deployment) and said in _PRIORITIES:
-            name = task_streams.consumer(deployment, int(said))
-            self._note(deployment, (task_streams.TASKS, name))
+        if said not in _PRIORITIES or not self._targets.is_at_zero(deployment):
+            return
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._heard_s.get(deployment, -REPEAT_AFTER_S) < REPEAT_AFTER_S:
+            return
+        if len(self._heard_s) >= MAX_WAITING:
+            self._heard_s.clear()
+        self._heard_s[deployment] = now_s
+        self._note(deployment, (task_streams.TASKS, task_streams.consumer(deployment, int(said))))
 
     def _note(self, deployment: str, consumer: tuple[str, str]) -> None:
         if len(self._waiting) < MAX_WAITING:

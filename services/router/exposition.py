@@ -42,19 +42,14 @@ class RouterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of this instant."""
-        calls = CounterMetricFamily(
-            "forebay_router_calls",
-            "Calls that ended, by outcome.",
-            labels=["deployment", "outcome"],
+        yield self._by_outcome(
+            "forebay_router_calls", "Calls that ended, by outcome.", self._counters.calls
         )
-        known = {UNKNOWN, *self._deployments()}
-        for (deployment, outcome), count in list(self._counters.calls.items()):
-            if deployment in known:
-                calls.add_metric([deployment, outcome], count)
-            else:
-                # Deleted since: its series ends.
-                del self._counters.calls[deployment, outcome]
-        yield calls
+        yield self._by_outcome(
+            "forebay_router_submitted_tasks",
+            "Tasks that were stored or refused, by outcome.",
+            self._counters.submitted_tasks,
+        )
         yield GaugeMetricFamily(
             "forebay_router_pending_calls", "Calls held now.", value=self._pending()
         )
@@ -63,6 +58,17 @@ class RouterCollector(Collector):
             "Replies that came after their call had ended.",
             value=self._counters.late_replies,
         )
+
+    def _by_outcome(self, name: str, text: str, counts: dict[tuple[str, str], int]) -> Metric:
+        metric = CounterMetricFamily(name, text, labels=["deployment", "outcome"])
+        known = {UNKNOWN, *self._deployments()}
+        for (deployment, outcome), count in list(counts.items()):
+            if deployment in known:
+                metric.add_metric([deployment, outcome], count)
+            else:
+                # Deleted since: its series ends.
+                del counts[deployment, outcome]
+        return metric
 
 
 def serve(address: str, collector: RouterCollector) -> Callable[[], None]:

@@ -9,6 +9,7 @@ import nats.errors
 import structlog
 
 import forebay
+from forebay.v1.task_pb2_grpc import add_TaskServiceServicer_to_server
 from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
@@ -21,6 +22,8 @@ from services.router.pending import PendingCalls
 from services.router.queue import RequestQueue
 from services.router.servicers import ROUTER_SERVICE, Handler, InferServicer, RawUnaryHandlers
 from services.router.settings import RouterSettings
+from services.router.tasks.calls import TASK_SERVICE
+from services.router.tasks.servicer import TaskServicer
 from services.router.wakes import Wakes
 from services.runtime import process
 from services.runtime.clock import SystemClock
@@ -53,8 +56,9 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     open_inference = OpenInferenceServicer(
         link, directory, str(forebay.__version__), is_serving, wakes.tell
     )
-    server = _server(InferServicer(core), open_inference)
-    health = Health(server, [ROUTER_SERVICE, SERVICE])
+    tasks = TaskServicer(link, directory, wakes, counters, clock, stopping)
+    server = _server(InferServicer(core), open_inference, tasks)
+    health = Health(server, [ROUTER_SERVICE, SERVICE, TASK_SERVICE])
     address = listen(server, settings.listen)
     drained = asyncio.Event()
     stop_metrics: Callable[[], None] | None = None
@@ -80,6 +84,8 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
             nats=link.run(drained),
             directory=directory.run(),
             sweep=_sweep(queue),
+            task_streams=tasks.end_streams(),
+            task_clock=tasks.follow_clock(),
             health=health.follow(is_serving),
             drain=drain_when_told(),
         )
@@ -91,7 +97,9 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
         arena.close()
 
 
-def _server(infer: InferServicer, open_inference: OpenInferenceServicer) -> grpc.aio.Server:
+def _server(
+    infer: InferServicer, open_inference: OpenInferenceServicer, tasks: TaskServicer
+) -> grpc.aio.Server:
     server = grpc.aio.server(options=SERVER_OPTIONS)
     methods: dict[str, Handler] = {
         f"/{ROUTER_SERVICE}/Infer": infer.infer,
@@ -100,6 +108,7 @@ def _server(infer: InferServicer, open_inference: OpenInferenceServicer) -> grpc
     # Asked first, so that ModelInfer passes raw.
     server.add_generic_rpc_handlers((RawUnaryHandlers(methods),))
     triton_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
+    add_TaskServiceServicer_to_server(tasks, server)
     return server
 
 

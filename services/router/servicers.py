@@ -5,6 +5,7 @@ Handlers without (de)serialisers get and give bytes, so that no tensor is decode
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NoReturn
 
 import grpc.aio
 import structlog
@@ -16,8 +17,9 @@ from google.rpc.status_pb2 import Status
 from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL, OUTCOME_INVALID_ARGUMENT
 from forebay.v1.inference_pb2 import InferResponse
 from services.router.inference import Caller, InferenceCore
+from services.router.refusals import status_of
 from services.runtime import telemetry
-from services.wire.outcomes import LABELS, STATUS, OutcomeError
+from services.wire.outcomes import LABELS, OutcomeError
 
 log = structlog.get_logger()
 
@@ -80,8 +82,8 @@ class InferServicer:
         return await self._call(context, "inference.GRPCInferenceService/ModelInfer")
 
     async def _call(self, context: grpc.aio.ServicerContext, method: str) -> bytes:
-        caller = _caller(context)
-        span = _server_span(method, caller) if telemetry.enabled() else None
+        caller = caller_of(context)
+        span = server_span(method, caller) if telemetry.enabled() else None
         failed: str | None = "cancelled"
         try:
             response = await self._core.infer(await _read(context), caller)
@@ -95,13 +97,13 @@ class InferServicer:
             return response
         except OutcomeError as error:
             failed = LABELS[error.outcome]
-            return await _abort(context, error, caller)
+            await abort(context, error, caller)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             failed = "internal"
             log.exception("infer.failed", trace_id=caller.trace_id, request_id=caller.request_id)
-            raise await _abort_internal(context, caller) from error
+            raise await abort_internal(context, caller) from error
         finally:
             if span is not None:
                 span.set(forebay__request__id=caller.request_id)
@@ -116,7 +118,8 @@ async def _read(context: grpc.aio.ServicerContext) -> bytes:
     return received
 
 
-def _caller(context: grpc.aio.ServicerContext) -> Caller:
+def caller_of(context: grpc.aio.ServicerContext) -> Caller:
+    """What a call's metadata and deadline say."""
     traceparent = tracestate = ""
     for key, value in context.invocation_metadata() or ():
         if key == "traceparent":
@@ -126,7 +129,8 @@ def _caller(context: grpc.aio.ServicerContext) -> Caller:
     return Caller(context.time_remaining(), traceparent, tracestate)
 
 
-def _server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
+def server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
+    """The span of a call, of which the caller's further spans are children; None if off."""
     span = telemetry.span(
         method,
         "SERVER",
@@ -151,10 +155,24 @@ def shortened(message: str) -> str:
     return message
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: OutcomeError, caller: Caller) -> bytes:
+async def abort(
+    context: grpc.aio.ServicerContext,
+    error: OutcomeError,
+    caller: Caller,
+    event: str = "infer.refused",
+) -> NoReturn:
+    """Ends a call with an error: status, sentence, trace id, and when to try again.
+
+    Args:
+        context: of the call.
+        error: why.
+        caller: whose ids are known.
+        event: what the log calls it.
+    """
     sentence = shortened(error.message)
+    status = status_of(error)
     log.info(
-        "infer.refused",
+        event,
         outcome=LABELS[error.outcome],
         message=sentence,
         request_id=caller.request_id,
@@ -164,29 +182,31 @@ async def _abort(context: grpc.aio.ServicerContext, error: OutcomeError, caller:
     trailers: list[tuple[str, str | bytes]] = [
         ("forebay-request-id", caller.request_id),
         ("forebay-trace-id", caller.trace_id),
-        ("grpc-status-details-bin", _details(error, message, caller)),
+        ("grpc-status-details-bin", _details(error, status, message, caller)),
     ]
     if error.retry_after_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))))
-    await context.abort(STATUS[error.outcome], message, tuple(trailers))
+    await context.abort(status, message, tuple(trailers))
     raise AssertionError("abort raises")
 
 
-async def _abort_internal(context: grpc.aio.ServicerContext, caller: Caller) -> BaseException:
+async def abort_internal(
+    context: grpc.aio.ServicerContext, caller: Caller, event: str = "infer.refused"
+) -> BaseException:
     """Answers a defect of ours; the stack trace is in the log and nowhere else."""
     sentence = "the router failed on this request; its log has the reason"
     try:
-        await _abort(context, OutcomeError(OUTCOME_INTERNAL, sentence), caller)
+        await abort(context, OutcomeError(OUTCOME_INTERNAL, sentence), caller, event)
     except grpc.aio.AbortError as error:
         aborted: BaseException = error
         return aborted
     raise AssertionError("abort raises")
 
 
-def _details(error: OutcomeError, message: str, caller: Caller) -> bytes:
-    status = Status(code=STATUS[error.outcome].value[0], message=message)
+def _details(error: OutcomeError, code: grpc.StatusCode, message: str, caller: Caller) -> bytes:
+    status = Status(code=code.value[0], message=message)
     info = ErrorInfo(
-        reason=LABELS[error.outcome].upper(),
+        reason=code.name,
         domain="forebay",
         metadata={"request_id": caller.request_id, "trace_id": caller.trace_id},
     )

@@ -92,6 +92,7 @@ PURE = (
     "services/node_agent/replica_states.py",
     "services/node_agent/restart_policy.py",
     "services/node_agent/tasks/lanes.py",
+    "services/node_agent/tasks/line.py",
     "services/node_agent/tasks/records.py",
     "services/node_agent/tasks/retry_policy.py",
     "services/node_agent/tasks/slots.py",

@@ -235,6 +235,22 @@ class TaskLedger:
         ):
             await self._link.jetstream.purge_stream(stream, subject=subject)
 
+    async def forget_ended(self, task: Task) -> None:
+        """Likewise, asking only for what a task that ended like this has left."""
+        deployment, task_id = task_ids(task.name)
+        left = [(streams.ENDED, subjects.ended(deployment, task_id, task.batch))]
+        if task.result_size_bytes > INLINE_RESULT_BYTES:
+            left.append((streams.RESULTS, subjects.result(deployment, task_id)))
+        if task.attempts:
+            left.append((streams.PROGRESS, subjects.progress(deployment, task_id)))
+        if task.state == states.FAILED:
+            left.append((streams.DEAD, subjects.dead(deployment, task_id)))
+        if task.idempotency_key:
+            left.append((streams.KEYS, subjects.key(deployment, task_id)))
+        # The word that it has ended goes last: what is left can be asked for again until then.
+        for stream, subject in reversed(left):
+            await self._link.jetstream.purge_stream(stream, subject=subject)
+
     async def forget_progress(self, deployment: str, task_id: str) -> None:
         """Forgets what was known of a task before it ended."""
         await self._link.jetstream.purge_stream(

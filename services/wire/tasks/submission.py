@@ -120,6 +120,19 @@ def is_keyed(envelope: TaskEnvelope) -> bool:
     return bool(envelope.task.idempotency_key) or envelope.task.HasField("batch_index")
 
 
+def check_batch(field: str, batch: str) -> None:
+    """Checks what a field names as a batch.
+
+    Raises:
+        OutcomeError: INVALID_ARGUMENT if it cannot name one.
+    """
+    if _BATCH.fullmatch(batch) is None:
+        raise _invalid(
+            f"{field} is {names.quoted(batch)}; legal are 1 to 63 of a-z, 0-9 and '-', starting "
+            "with a letter"
+        )
+
+
 def _checked_body(submitted: SubmitTaskRequest, deployment_id: str) -> bytes:
     if not submitted.HasField("request"):
         raise _invalid("request is missing; it is the inference that the task runs")
@@ -141,11 +154,8 @@ def _checked_body(submitted: SubmitTaskRequest, deployment_id: str) -> bytes:
 
 
 def _check_texts(task: Task) -> None:
-    if task.batch and _BATCH.fullmatch(task.batch) is None:
-        raise _invalid(
-            f"task.batch is {names.quoted(task.batch)}; legal are 1 to 63 of a-z, 0-9 and '-', "
-            "starting with a letter"
-        )
+    if task.batch:
+        check_batch("task.batch", task.batch)
     if task.HasField("batch_index"):
         if task.batch_index < 0:
             raise _invalid(f"task.batch_index is {task.batch_index}; legal is 0 and above")

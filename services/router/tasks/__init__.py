@@ -1,0 +1,1 @@
+"""TaskService: tasks in, and what has become of them out. All that is kept is in JetStream."""

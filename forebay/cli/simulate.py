@@ -16,6 +16,7 @@ from forebay.deployment_file import DeploymentFileError, DeploymentSpec
 from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.scaling_pb2 import Policy
 from services.autoscaler.simulation.ownership import InvariantError
+from services.autoscaler.simulation.pulse import Pulse
 from services.autoscaler.simulation.replaying import Setting, no_place, nodes_alike, replay
 from services.autoscaler.simulation.service_times import ServiceTimes, log_normal
 from services.autoscaler.simulation.startup import StartupModel
@@ -42,6 +43,7 @@ class Options:
     repeat: int
     evenly: bool
     duration_s: float | None
+    begun_s: float
     startup_time_s: str
     nodes: int | None
     gpus_per_node: int
@@ -206,6 +208,7 @@ def _setting(
         repeat=options.repeat,
         evenly=options.evenly,
         seed=options.seed,
+        pulse=Pulse(begun_s=options.begun_s),
         functions=_functions(deployment),
     )
 

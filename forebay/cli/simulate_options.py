@@ -1,5 +1,6 @@
 """Options of `forebay simulate`: what requests, replicas and nodes are like."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,8 @@ import typer
 
 _REQUESTS = "What requests are like"
 _REPLICAS = "What replicas and nodes are like"
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 FilesArgument = Annotated[
     list[Path],
@@ -50,6 +53,14 @@ DurationOption = Annotated[
     float | None,
     typer.Option(
         min=1, help="Seconds to simulate. Default: all of the trace.", rich_help_panel=_REQUESTS
+    ),
+]
+StartOption = Annotated[
+    datetime,
+    typer.Option(
+        formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"],
+        help="What the clock says when the trace begins, in UTC: time windows go by it.",
+        rich_help_panel=_REQUESTS,
     ),
 ]
 StartupTimeOption = Annotated[

@@ -60,6 +60,7 @@ PURE = (
     "services/autoscaler/scaling/rules.py",
     "services/autoscaler/scaling/scaler.py",
     "services/autoscaler/scaling/signals.py",
+    "services/autoscaler/scaling/windows.py",
     "services/autoscaler/scaling/wishes.py",
     "services/autoscaler/usage/account.py",
     "services/autoscaler/usage/notes.py",

@@ -4,6 +4,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ class Run:
             lag_s=settings.get("lag", 1.0),
             node_grace_s=settings.get("grace", 10.0),
             every_tick=every_tick,
+            begun_s=settings.get("begun", 0.0),
         )
         machines = None
         if self._provider is not None or "idle" in settings or "light" in settings:
@@ -286,6 +288,9 @@ class Run:
     def _set(self, name: str, value: str) -> None:
         self._settings[name] = float(value)
 
+    def _begins(self, instant: str) -> None:
+        self._settings["begun"] = datetime.fromisoformat(f"{instant}+00:00").timestamp()
+
     def _starts_in(self, name: str, seconds: str) -> None:
         self._startups[name] = StartupModel(float(seconds))
 
@@ -343,6 +348,7 @@ _SENTENCES: list[tuple[str, Callable[..., None]]] = [
     (rf"(light)ly used nodes are emptied after {_SECONDS}", Run._set),
     (rf"the (grace) period of nodes is {_SECONDS}", Run._set),
     (rf"queues are seen with a (lag) of {_SECONDS}", Run._set),
+    (r"the run begins at (\S+) UTC", Run._begins),
     (r"does not show requests", Run._shows_no_requests),
     (rf"shows levels every {_SECONDS}", Run._shows_levels),
     (rf"{_AT}(\d+|one) requests? to (\S+)(?:, {_SECONDS} each)?", Run._requests),

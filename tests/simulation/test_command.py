@@ -147,3 +147,15 @@ def test_a_picture_without_matplotlib_is_refused_at_once() -> None:
     )
     assert done.returncode == 2
     assert "pip install 'forebay[plot]'" in done.stderr
+
+
+def test_time_windows_go_by_the_clock_that_is_given(tmp_path: Path) -> None:
+    deployment = tmp_path / "office.yaml"
+    window = "{begin: 0 8 * * MON, end: 0 18 * * MON, min_replicas: 5}"
+    deployment.write_text(
+        f"name: office\nmodel: m\nscaling: {{max_replicas: 5, windows: [{window}]}}\n"
+    )
+    monday = numbers(deployment, "--start", "2026-03-02T08:00")["deployments"]["office"]
+    sunday = numbers(deployment, "--start", "2026-03-01T08:00")["deployments"]["office"]
+    assert monday["mean_replicas"] > 4.5
+    assert sunday["mean_replicas"] < monday["mean_replicas"]

@@ -124,6 +124,39 @@ def test_what_is_declared_is_declared_the_same_again() -> None:
             {"initial_replicas": 0, "min_replicas": 1},
             "scaling.initial_replicas = 0: it must be 1 to 1",
         ),
+        (
+            {"windows": [{"begin": "0 8 * * *", "end": "0 9 * * *"}]},
+            "scaling.windows[0].min_replicas = 0: it must be 1 to 1000",
+        ),
+        (
+            {"windows": [{"begin": "0 8 30 2 *", "end": "0 9 * * *", "min_replicas": 1}]},
+            "scaling.windows[0].begin: '0 8 30 2 *' never comes",
+        ),
+        (
+            {"windows": [{"begin": "0 8 * * *", "end": "9", "min_replicas": 1}]},
+            "scaling.windows[0].end: '9' has 1 field",
+        ),
+        (
+            {"windows": [{"begin": "0 8 * * *", "end": "0  8 * * *", "min_replicas": 1}]},
+            "scaling.windows[0].end = '0  8 * * *' is the same as begin",
+        ),
+        (
+            {
+                "windows": [
+                    {
+                        "begin": "0 8 * * *",
+                        "end": "0 9 * * *",
+                        "min_replicas": 1,
+                        "timezone": "Berlin",
+                    }
+                ]
+            },
+            "scaling.windows[0].timezone: time zone 'Berlin' is not known",
+        ),
+        (
+            {"windows": [{"begin": "0 8 * * *", "end": "0 9 * * *", "min_replicas": 1}] * 17},
+            "scaling.windows has 17 windows",
+        ),
         ({"upscaling_factor": 0}, "scaling.upscaling_factor = 0: it must be above 0"),
         ({"upscaling_factor": 100.5}, "scaling.upscaling_factor = 100.5"),
         ({"upscaling_factor": NAN}, "scaling.upscaling_factor = nan"),

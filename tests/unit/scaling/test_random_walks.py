@@ -61,12 +61,13 @@ def any_signals(chance: random.Random, mood: str) -> Signals:
         starting=chance.choice([0, 0, 0, 1, 2]),
         custom=chance.choice([None, 0.0, 2.5, float("nan"), -1.0, 500.0]),
         custom_error=chance.choice(["", "", "", "raised ValueError"]),
+        window_min=chance.choice([0, 0, 0, 0, 2, 8]),
     )
 
 
 def check(walk: Walk, look: Look, target: int | None) -> None:
     """What must be true of one look."""
-    outcome, rules = look.outcome, walk.scaler.rules
+    outcome, rules = look.outcome, walk.scaler.rules.within(look.signals.window_min)
     assert outcome.before == target
     if rules.pinned is not None:
         assert (outcome.target, outcome.rule) == (rules.pinned, Rule.MANUAL)

@@ -81,6 +81,8 @@ def up(
     max_nodes: up_options.MaxNodesOption = None,
     autoscalers: up_options.AutoscalersOption = 1,
     policies_dir: up_options.PoliciesDirOption = None,
+    callback_secret_file: up_options.CallbackSecretOption = None,
+    callback_network: up_options.CallbackNetworkOption = None,
     volume: up_options.VolumeOption = None,
     state_dir: StateDirOption = None,
     router_address: up_options.RouterAddressOption = ports.ROUTER,
@@ -112,7 +114,9 @@ def up(
         gpus_per_node=gpus_per_node,
         gpu_product=gpu_product,
         autoscalers=autoscalers,
-        autoscaler_flags={"--policies-dir": str(policies_dir)} if policies_dir else {},
+        autoscaler_flags=command.autoscaler_flags(
+            policies_dir, callback_secret_file, callback_network or []
+        ),
         max_nodes=command.nodes_to_add(node_provider, max_nodes),
         volumes=command.volumes_of(volume or [], state_dir),
         router=router_address,

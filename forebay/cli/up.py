@@ -1,6 +1,7 @@
 """`forebay up` and `forebay setup`: Triton and the mesh on this machine."""
 
 import asyncio
+import ipaddress
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -114,6 +115,29 @@ def volumes_of(items: Sequence[str], state_dir: Path) -> dict[str, str]:
             f"--volume: cannot make {error.filename}: {error.strerror}", USAGE
         ) from error
     return {name: volume.written for name, volume in found.items()}
+
+
+def autoscaler_flags(
+    policies_dir: Path | None, callback_secret_file: Path | None, callback_networks: Sequence[str]
+) -> dict[str, str]:
+    """Flags of the autoscalers for what is said of policies and callbacks.
+
+    Raises:
+        CliError: if a network is none.
+    """
+    for network in callback_networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise CliError(
+                f"--callback-network {network}: {error}; write it as 127.0.0.0/8", USAGE
+            ) from error
+    flags = {
+        "--policies-dir": str(policies_dir) if policies_dir else "",
+        "--callback-secret-file": str(callback_secret_file) if callback_secret_file else "",
+        "--callback-allowed-networks": ",".join(callback_networks),
+    }
+    return {flag: value for flag, value in flags.items() if value}
 
 
 async def up(options: MeshOptions, output: Output) -> None:

@@ -52,6 +52,24 @@ PoliciesDirOption = Annotated[
         help="Where the functions of custom policies are imported from.",
     ),
 ]
+CallbackSecretOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        exists=True,
+        dir_okay=False,
+        resolve_path=True,
+        help="Secret that signs callbacks of tasks; without one they are not made.",
+    ),
+]
+CallbackNetworkOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NETWORK",
+        help="Network that callbacks may go to though it is not public, such as 127.0.0.0/8. "
+        "May be repeated.",
+    ),
+]
 RouterAddressOption = Annotated[
     str, typer.Option(metavar="HOST:PORT", help="Where clients connect; port 0: any.")
 ]

@@ -22,7 +22,7 @@ from services.wire.tasks.subjects import WaitingTask
 SHORTEST_PAUSE_S = 10.0
 LONGEST_PAUSE_S = 120.0
 PAUSE_RATIO = 20.0
-"""A sweep may take a twentieth of the time: one of 100,000 waiting tasks takes about 0.6 s on two
+"""A sweep may take a twentieth of the time: one of 100,000 waiting tasks takes about 0.7 s on two
 cores."""
 
 GONE_AFTER_S = 30.0

@@ -28,6 +28,7 @@ class Feeding:
         client: TritonClient,
         around: Surroundings,
         tallies: Tallies,
+        instances: int,
         after_loss: bool,
     ) -> None:
         """Takes nothing until `run`.
@@ -38,10 +39,11 @@ class Feeding:
             client: of its Triton.
             around: what all replicas of the node share.
             tallies: what is counted.
+            instances: of the model.
             after_loss: the Triton before this one died under requests or tasks.
         """
         replica_id, node = assignment.replica_id, around.settings.node
-        self._slots = Slots(assignment.max_ongoing_requests)
+        self._slots = Slots(assignment.max_ongoing_requests, instances)
         if after_loss:
             self._slots.tasks_expected(around.clock.monotonic_s())
         self._requests = Intake(

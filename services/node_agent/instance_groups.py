@@ -11,6 +11,9 @@ _KIND_CPU = model_config_pb2.ModelInstanceGroup.KIND_CPU
 _KIND_GPU = model_config_pb2.ModelInstanceGroup.KIND_GPU
 _PLACED_BY_TRITON = (model_config_pb2.ModelInstanceGroup.KIND_AUTO, _KIND_CPU, _KIND_GPU)
 
+UNBOUNDED = 1 << 30
+"""As many as come."""
+
 
 def with_workers(
     config: model_config_pb2.ModelConfig, workers: int
@@ -45,6 +48,24 @@ def without_gpus(config: model_config_pb2.ModelConfig) -> model_config_pb2.Model
             group.kind = _KIND_CPU
             group.ClearField("gpus")
     return made
+
+
+def at_work_at_once(config: model_config_pb2.ModelConfig) -> int:
+    """How many inferences the model of one Triton works on at once, not counting batches.
+
+    Args:
+        config: completed, as Triton gives it for a model it has loaded.
+
+    Returns:
+        Its instances; UNBOUNDED for an ensemble, and for a model that places itself.
+    """
+    groups = config.instance_group
+    if config.HasField("ensemble_scheduling") or any(
+        group.kind not in _PLACED_BY_TRITON for group in groups
+    ):
+        return UNBOUNDED
+    count: int = sum(group.count * max(1, len(group.gpus)) for group in groups)
+    return max(1, count)
 
 
 def _copy(config: model_config_pb2.ModelConfig) -> model_config_pb2.ModelConfig:

@@ -235,7 +235,7 @@ class Intake:
             delivery=delivery,
         )
         self._ongoing[id(request)] = request
-        self._slots.request_came()
+        self._slots.request_came(id(request), now_s)
         if self._slots.tasks:
             # Few are asked for at a time then.
             self._pull()
@@ -284,7 +284,7 @@ class Intake:
             self._settle(request, _TERM)
         finally:
             del self._ongoing[id(request)]
-            self._slots.request_left()
+            self._slots.request_left(id(request), self._clock.monotonic_s())
             self._tallies.count(outcome, request.queue_wait_s)
             if trace is not None:
                 trace.end(None if outcome == 1 else LABELS[outcome])

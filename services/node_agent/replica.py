@@ -17,6 +17,7 @@ from services.node_agent import canary, replica_environment, replica_states, vol
 from services.node_agent.ending import end
 from services.node_agent.feeding import Feeding
 from services.node_agent.housekeeping import describe, forget_dead_regions
+from services.node_agent.instance_groups import at_work_at_once
 from services.node_agent.model_cache import ModelError
 from services.node_agent.preparation import prepare
 from services.node_agent.python_environment import RequirementsError
@@ -277,8 +278,15 @@ class Replica:
         around, process = self._around, self._process
         assert process is not None
         client = TritonClient(process.address, self.deployment)
+        config = triton.ModelConfigResponse.FromString(self._description["config"]).config
         self._feeding = Feeding(
-            self.assignment, self.deployment, client, around, self.tallies, self._after_loss
+            self.assignment,
+            self.deployment,
+            client,
+            around,
+            self.tallies,
+            at_work_at_once(config),
+            self._after_loss,
         )
         feeding = asyncio.create_task(self._feeding.run())
         exited = asyncio.create_task(process.wait_exit())

@@ -24,6 +24,7 @@ class OngoingTask:
         started_server_s: the same by nats-server's clock, seconds since the epoch.
         stopped_s: monotonic time at which Triton was done with it; None before.
         over_limit: it has run longer than an attempt may, and Triton is ended for it.
+        suspect: so it seems, but others were inside, who may have kept it waiting.
         cancelled_s: monotonic time of the word that it was cancelled; None if there was none.
         silenced: it was given back; nothing more is said of this delivery.
     """
@@ -41,6 +42,7 @@ class OngoingTask:
     started_server_s: float = 0.0
     stopped_s: float | None = None
     over_limit: bool = False
+    suspect: bool = False
     cancelled_s: float | None = None
     silenced: bool = False
 

@@ -12,6 +12,7 @@ it waits for the other tasks, then no request is asked for any more until it has
 from collections.abc import Callable
 
 from services.node_agent.credit import EXPIRES_S, Credit
+from services.node_agent.tasks.line import Line
 
 UNFILLED_S = 0.005
 """A pull of requests that is unfilled for so long has found none waiting."""
@@ -33,6 +34,7 @@ class Slots:
 
     Attributes:
         credit: requests asked for.
+        line: what is inside Triton.
         requests: requests inside.
         tasks: tasks delivered that Triton has not answered.
         running: of these, those Triton has.
@@ -42,13 +44,15 @@ class Slots:
         pull_tasks: called when there may be room for tasks.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, instances: int = 1) -> None:
         """All free.
 
         Args:
             slots: requests and tasks the replica works on at once, at least 1.
+            instances: of the model; so many are at work at once.
         """
         self.credit = Credit(slots)
+        self.line = Line(instances)
         self.requests = 0
         self.tasks = 0
         self.running = 0
@@ -105,13 +109,15 @@ class Slots:
         """Whether requests were asked for and have not come."""
         return self.credit.on_the_way > 0 and now_s - self._open_since_s >= UNFILLED_S
 
-    def request_came(self) -> None:
-        """A request was delivered."""
+    def request_came(self, key: int, now_s: float) -> None:
+        """A request was delivered; `key` tells it from all others inside."""
         self.requests += 1
+        self.line.enter(key, now_s)
 
-    def request_left(self) -> None:
+    def request_left(self, key: int, now_s: float) -> None:
         """A request was answered or given back; requests may have its slot before tasks do."""
         self.requests -= 1
+        self.line.leave(key, now_s)
         self.pull_requests()
         self.pull_tasks()
 
@@ -149,18 +155,20 @@ class Slots:
             return False
         return not alone or not (self.running or self.requests or self.credit.on_the_way)
 
-    def started(self, alone: bool) -> None:
-        """A task was given to Triton."""
+    def started(self, key: int, now_s: float, alone: bool) -> None:
+        """A task was given to Triton; `key` tells it from all others inside."""
         self.running += 1
+        self.line.enter(key, now_s)
         self._alone_runs = alone
 
-    def stopped(self, alone: bool) -> None:
+    def stopped(self, key: int, now_s: float, alone: bool) -> None:
         """Triton has a task no more."""
         self.running -= 1
+        self.line.leave(key, now_s)
         if alone:
             self._alone_runs = False
 
     def note_loss(self) -> None:
         """Triton died; the first word of it says how many were inside."""
         if not self.lost_together:
-            self.lost_together = max(1, self.requests + self.running)
+            self.lost_together = max(1, len(self.line))

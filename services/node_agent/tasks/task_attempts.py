@@ -36,7 +36,8 @@ from services.wire.tasks import states
 log = structlog.get_logger()
 
 OVER_LIMIT_S = 2.0
-"""A model that obeys its time limit has so long to say so; then its Triton is ended."""
+"""A model that obeys its time limit has so long to say so; then its Triton is ended. If others were
+inside, the attempt does not count: the task runs alone next, which shows whose fault it was."""
 
 CANCEL_GRACE_S = 5.0
 """A cancelled task may run on for so long before its Triton is ended, if it is alone there."""
@@ -133,10 +134,10 @@ class TaskAttempts:
             if now_s - task.progress_s >= ack_wait_s / 3:
                 task.progress_s = now_s
                 self._settlement.say(task, _PROGRESS)
-            if task.started_s is None or not task.runs or task.over_limit:
+            if not task.runs or task.over_limit:
                 continue
-            ran_s = now_s - task.started_s
-            if ran_s > task.limit_s + OVER_LIMIT_S:
+            since_s = self._slots.line.at_work_since_s(id(task))
+            if since_s is not None and now_s - since_s > task.limit_s + OVER_LIMIT_S:
                 self._end_overdue(task)
             elif (
                 task.cancelled_s is not None
@@ -260,7 +261,7 @@ class TaskAttempts:
         settlement, slots = self._settlement, self._slots
         task.started_s = self._clock.monotonic_s()
         task.started_server_s = settlement.now_s()
-        slots.started(task.alone)
+        slots.started(id(task), task.started_s, task.alone)
         settlement.tell(task, states.RUNNING)
         trace = TaskTrace.start(task.envelope, task.attempt)
         outcome = OUTCOME_CANCELLED
@@ -276,7 +277,7 @@ class TaskAttempts:
             return self._lost(task, str(error)), 0
         finally:
             task.stopped_s = self._clock.monotonic_s()
-            slots.stopped(task.alone)
+            slots.stopped(id(task), task.stopped_s, task.alone)
             self._tallies.count_task(outcome)
             self._note_usage(task, task.stopped_s - task.started_s)
             if trace is not None:
@@ -308,6 +309,8 @@ class TaskAttempts:
                 f"the model worked on this task for longer than attempt_timeout = {task.limit_s:g}"
                 " s and was ended"
             )
+            if task.suspect:
+                return settlement.lost(task, why)
             last = settlement.attempt(task, OUTCOME_DEADLINE_EXCEEDED, why)
             return settlement.count(task, last)
         if slots.recycled:
@@ -337,6 +340,8 @@ class TaskAttempts:
         )
         # Settled when its call fails, which it does once Triton is ended.
         task.over_limit = True
+        # Triton may have taken them in another order, or together.
+        task.suspect = len(self._slots.line) > 1
         self._slots.recycled = True
         self._give_up("a task ran longer than its attempt_timeout")
 

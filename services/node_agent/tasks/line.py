@@ -1,0 +1,44 @@
+"""Pure: since when each request and task inside a Triton can have been at work.
+
+A model has so many instances, and Triton gives them work in the order it came: of what is inside,
+the oldest are at work and the others wait for them. A time limit that ran while a task waits inside
+Triton would end models that work as they should.
+"""
+
+
+class Line:
+    """What is inside one Triton, oldest first."""
+
+    def __init__(self, instances: int) -> None:
+        """Nothing inside.
+
+        Args:
+            instances: of the model, at least 1.
+        """
+        self._instances = instances
+        self._at_work: dict[int, float] = {}
+        self._waiting: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        """How many are inside."""
+        return len(self._at_work) + len(self._waiting)
+
+    def enter(self, key: int, now_s: float) -> None:
+        """A request or task was given to Triton."""
+        if len(self._at_work) < self._instances:
+            self._at_work[key] = now_s
+        else:
+            self._waiting[key] = None
+
+    def leave(self, key: int, now_s: float) -> None:
+        """Triton is done with it; the oldest that waits may be at work from now on."""
+        if self._at_work.pop(key, None) is None:
+            self._waiting.pop(key, None)
+        elif self._waiting:
+            oldest = next(iter(self._waiting))
+            del self._waiting[oldest]
+            self._at_work[oldest] = now_s
+
+    def at_work_since_s(self, key: int) -> float | None:
+        """Since when it can have been at work; None if it waits."""
+        return self._at_work.get(key)

@@ -1,0 +1,39 @@
+"""Since when what is inside a Triton can have been at work."""
+
+from services.node_agent.instance_groups import UNBOUNDED, at_work_at_once
+from services.node_agent.tasks.line import Line
+from services.wire.triton_stubs import model_config_pb2
+
+
+def test_what_waits_for_an_instance_is_not_at_work() -> None:
+    line = Line(instances=2)
+    for key in range(4):
+        line.enter(key, now_s=key)
+    assert [line.at_work_since_s(key) for key in range(4)] == [0, 1, None, None]
+    line.leave(1, now_s=10)
+    assert [line.at_work_since_s(key) for key in (0, 2, 3)] == [0, 10, None]
+    assert len(line) == 3
+
+
+def test_what_leaves_without_having_been_at_work_makes_no_room() -> None:
+    line = Line(instances=1)
+    for key in range(3):
+        line.enter(key, now_s=0)
+    line.leave(1, now_s=5)
+    assert line.at_work_since_s(2) is None
+    line.leave(0, now_s=7)
+    assert line.at_work_since_s(2) == 7
+    line.leave(2, now_s=8)
+    line.enter(9, now_s=9)
+    assert line.at_work_since_s(9) == 9
+
+
+def test_instances_are_counted_over_groups_and_gpus() -> None:
+    config = model_config_pb2.ModelConfig()
+    assert at_work_at_once(config) == 1
+    config.instance_group.add(count=2, kind=model_config_pb2.ModelInstanceGroup.KIND_CPU)
+    gpus = model_config_pb2.ModelInstanceGroup.KIND_GPU
+    config.instance_group.add(count=3, kind=gpus, gpus=[0, 1])
+    assert at_work_at_once(config) == 8
+    config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_MODEL)
+    assert at_work_at_once(config) == UNBOUNDED

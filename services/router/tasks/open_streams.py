@@ -11,7 +11,7 @@ MAX_STREAMS = 1000
 
 
 class OpenStreams:
-    """WaitTask and WatchTasks calls under way."""
+    """SubmitTasks, WaitTask and WatchTasks calls under way."""
 
     def __init__(self, stopping: asyncio.Event, max_streams: int = MAX_STREAMS) -> None:
         """None yet.
@@ -24,9 +24,17 @@ class OpenStreams:
         self._max_streams = max_streams
         self._changed: set[asyncio.Event] = set()
 
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the router stops."""
+        return self._stopping.is_set()
+
     @contextmanager
-    def one(self) -> Iterator[asyncio.Event]:
-        """Counts a call in and out; the event is set when the router stops.
+    def one(self, changed: asyncio.Event) -> Iterator[None]:
+        """Counts a call in and out.
+
+        Args:
+            changed: set when the router stops.
 
         Raises:
             OutcomeError: RESOURCE_EXHAUSTED if there are too many, UNAVAILABLE if it stops.
@@ -35,15 +43,14 @@ class OpenStreams:
         if len(self._changed) >= self._max_streams:
             raise OutcomeError(
                 OUTCOME_RESOURCE_EXHAUSTED,
-                f"{len(self._changed)} calls of WaitTask and WatchTasks are open on this router, "
-                "as many as it holds. Wait for tasks of a batch with one WatchTasks call, close "
-                "calls, or add a router",
+                f"{len(self._changed)} calls of SubmitTasks, WaitTask and WatchTasks are open on "
+                "this router, as many as it holds. Wait for the tasks of a batch with one WatchTasks "
+                "call, close calls, or add a router",
                 retry_after_s=2.0,
             )
-        changed = asyncio.Event()
         self._changed.add(changed)
         try:
-            yield changed
+            yield
         finally:
             self._changed.discard(changed)
 

@@ -11,7 +11,7 @@ from forebay.v1.envelope_pb2 import OUTCOME_INVALID_ARGUMENT
 from forebay.v1.task_pb2_grpc import TaskServiceServicer
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
-from services.router.tasks.calls import checked_parent, checked_task_name, open_call
+from services.router.tasks.calls import TaskCall, checked_parent, checked_task_name, open_call
 from services.router.tasks.changes import TaskChanges
 from services.router.tasks.endings import Endings
 from services.router.tasks.lanes import Lanes
@@ -103,9 +103,12 @@ class TaskServicer(TaskServiceServicer):
     ) -> AsyncIterator[api.SubmitTasksResponse]:
         """Stores tasks as they come."""
         async with open_call(context, "SubmitTasks") as call:
-            async with aclosing(ManySubmissions(self._submitter, call).run(requests)) as answers:
+            async with aclosing(self._many(call).run(requests)) as answers:
                 async for answer in answers:
                     yield answer
+
+    def _many(self, call: TaskCall) -> ManySubmissions:
+        return ManySubmissions(self._submitter, self._streams, call)
 
     async def GetTask(
         self, request: api.GetTaskRequest, context: grpc.aio.ServicerContext

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
 import structlog
 
@@ -9,6 +10,7 @@ from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL, OUTCOME_INVALID_ARGUMENT, 
 from forebay.v1.task_pb2 import SubmitTaskRequest, SubmitTasksRequest, SubmitTasksResponse
 from services.router.servicers import shortened
 from services.router.tasks.calls import TaskCall
+from services.router.tasks.open_streams import OpenStreams
 from services.router.tasks.submit import OWN_BYTES, Submitter
 from services.wire.limits import MAX_BODY_BYTES, MAX_NATS_PAYLOAD_BYTES
 from services.wire.outcomes import OutcomeError
@@ -31,9 +33,10 @@ Submitted = SubmitTasksResponse.Submitted
 class ManySubmissions:
     """One call of SubmitTasks."""
 
-    def __init__(self, submitter: Submitter, call: TaskCall) -> None:
+    def __init__(self, submitter: Submitter, streams: OpenStreams, call: TaskCall) -> None:
         """Nothing taken yet."""
         self._submitter = submitter
+        self._streams = streams
         self._call = call
         self._index = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,7 +53,16 @@ class ManySubmissions:
 
         Raises:
             OutcomeError: INVALID_ARGUMENT if a message is too large; what came before it is stored.
+                UNAVAILABLE if the router stops; what was not answered may not be stored.
         """
+        with self._streams.one(self._answered):
+            async with aclosing(self._run(requests)) as responses:
+                async for response in responses:
+                    yield response
+
+    async def _run(
+        self, requests: AsyncIterator[SubmitTasksRequest]
+    ) -> AsyncGenerator[SubmitTasksResponse, None]:
         reader = asyncio.create_task(self._read(requests))
         try:
             while not (self._all_read and not self._in_flight):
@@ -63,6 +75,9 @@ class ManySubmissions:
                     yield SubmitTasksResponse(submitted=answers)
                     self._in_flight -= len(answers)
                     self._freed.set()
+                if self._streams.is_stopping:
+                    reader.cancel()
+            self._streams.check()
             await reader
         finally:
             unfinished = {reader, *self._tasks}
@@ -88,12 +103,14 @@ class ManySubmissions:
         size = 2 * submitted.ByteSize() + OWN_BYTES
         await self._submitter.room.take(size)
         self._in_flight += 1
-        task = asyncio.create_task(self._store(self._index, submitted, size))
+        task = asyncio.create_task(self._store(self._index, submitted))
         self._tasks.add(task)
+        # Not at the end of `_store`, which never begins if it is cancelled at once.
+        task.add_done_callback(lambda _: self._submitter.room.give(size))
         task.add_done_callback(self._tasks.discard)
         self._index += 1
 
-    async def _store(self, index: int, submitted: SubmitTaskRequest, size: int) -> None:
+    async def _store(self, index: int, submitted: SubmitTaskRequest) -> None:
         try:
             envelope, _ = await self._submitter.store(submitted, self._call)
             answer = Submitted(index=index, name=envelope.task.name, outcome=OUTCOME_OK)
@@ -103,8 +120,6 @@ class ManySubmissions:
             log.exception("task.failed", index=index, trace_id=self._call.caller.trace_id)
             sentence = "the router failed on this task; its log has the reason"
             answer = Submitted(index=index, outcome=OUTCOME_INTERNAL, message=sentence)
-        finally:
-            self._submitter.room.give(size)
         self._done.append(answer)
         self._answered.set()
 

@@ -42,8 +42,8 @@ class TaskWaiter:
             OutcomeError: NOT_FOUND if there is no such task, or it is forgotten meanwhile.
             nats.errors.Error: if the server cannot be reached at first.
         """
-        with self._streams.one() as changed:
-            words = _Words(changed)
+        words = _Words(asyncio.Event())
+        with self._streams.one(words.changed):
             client = self._link.client
             ended = await client.subscribe_direct(
                 subjects.ended(deployment, task_id), words.on_ended

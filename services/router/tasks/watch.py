@@ -49,7 +49,8 @@ class TaskWatcher:
             OutcomeError: if the router has too many such calls or stops.
             nats.errors.Error: if the server cannot be reached at first.
         """
-        with self._streams.one() as changed:
+        changed = asyncio.Event()
+        with self._streams.one(changed):
             feed = EndedFeed(self._link, deployment, request.batch, request.after_position)
             async with feed.open(changed):
                 said_caught_up = False

@@ -25,6 +25,7 @@ from services.runtime.clock import Clock
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
 from services.wire.tasks.ledger import TaskLedger
 
 
@@ -58,9 +59,14 @@ class Duties:
         self._usage = UsageStore(link, self._ledger.publisher, reader)
         self._accountant = Accountant(link, self._usage, assignments, leadership, snapshot, clock)
         self._batch_sums = BatchSums(link, self._usage, reader, leadership)
-        self._sweeper = TaskSweeper(link, self._ledger, deployments, leadership, clock)
+        server_clock = ServerClock(link, clock)
+        self._sweeper = TaskSweeper(
+            link, self._ledger, deployments, leadership, clock, server_clock
+        )
         caller = Caller(addresses.parse_networks(settings.callback_allowed_networks))
-        self._callbacks = Dispatcher(link, leadership, clock, caller, settings.callback_secret_file)
+        self._callbacks = Dispatcher(
+            link, leadership, clock, server_clock, caller, settings.callback_secret_file
+        )
         self._kept_schedules = KvMirror(link, streams.schedules_bucket)
         submitter = Submitter(link, self._ledger, deployments, clock)
         self._schedules = Schedules(self._kept_schedules, submitter, clock)

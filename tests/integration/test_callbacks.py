@@ -105,7 +105,9 @@ class Calling:
 @asynccontextmanager
 async def calling(parts: Leading, secret_file: Path | None, allowed: str) -> AsyncIterator[Calling]:
     caller = Caller(addresses.parse_networks(allowed), TIMEOUT_S)
-    dispatcher = Dispatcher(parts.link, parts.leadership, parts.clock, caller, secret_file)
+    dispatcher = Dispatcher(
+        parts.link, parts.leadership, parts.clock, parts.server_clock, caller, secret_file
+    )
     running = asyncio.ensure_future(dispatcher.run())
     try:
         yield Calling(parts, running)

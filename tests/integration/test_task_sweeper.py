@@ -31,7 +31,12 @@ class Swept:
         self.parts = parts
         self.link, self.ledger, self.clock = parts.link, parts.ledger, parts.clock
         self.sweeper = TaskSweeper(
-            parts.link, parts.ledger, parts.deployments, parts.leadership, parts.clock
+            parts.link,
+            parts.ledger,
+            parts.deployments,
+            parts.leadership,
+            parts.clock,
+            parts.server_clock,
         )
 
     async def sweep(self, later_s: float = 0.0) -> dict[str, int]:

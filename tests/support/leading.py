@@ -12,6 +12,7 @@ from services.runtime.tasks import run_until
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
 from services.wire.tasks.ledger import TaskLedger
 from tests.support.eventually import eventually
 
@@ -34,15 +35,32 @@ class ShiftedClock(SystemClock):
         return super().wall_s() + self.ahead_s
 
 
+class ShiftedServerClock(ServerClock):
+    """nats-server's clock, put forward with another.
+
+    It is estimated by this machine's clock, which a test leaves alone.
+    """
+
+    def __init__(self, link: NatsLink, shifted: ShiftedClock) -> None:
+        """Goes as far ahead as `shifted` does."""
+        super().__init__(link, SystemClock())
+        self._shifted = shifted
+
+    def now_s(self) -> float:
+        """Seconds since the epoch."""
+        return super().now_s() + self._shifted.ahead_s
+
+
 @dataclass
 class Leading:
-    """The parts; the clock is for the duty alone, not for the lease."""
+    """The parts; the clocks are for the duty alone, not for the lease."""
 
     link: NatsLink
     ledger: TaskLedger
     deployments: KvMirror
     leadership: Leadership
     clock: ShiftedClock
+    server_clock: ServerClock
 
     async def declare(self, deployment: str) -> None:
         """Has a deployment be declared."""
@@ -64,6 +82,8 @@ async def leading(url: str, must_lead: bool = True) -> AsyncIterator[Leading]:
     assignments = KvMirror(link, streams.assignments_bucket)
     leadership = Leadership(link, assignments, SystemClock(), "127.0.0.1:1")
     ledger = TaskLedger(link)
+    clock = ShiftedClock()
+    server_clock = ShiftedServerClock(link, clock)
     stopping = asyncio.Event()
     running = asyncio.ensure_future(
         run_until(
@@ -78,7 +98,7 @@ async def leading(url: str, must_lead: bool = True) -> AsyncIterator[Leading]:
         await eventually(lambda: link.connected)
         if must_lead:
             await eventually(lambda: leadership.leading)
-        yield Leading(link, ledger, deployments, leadership, ShiftedClock())
+        yield Leading(link, ledger, deployments, leadership, clock, server_clock)
     finally:
         stopping.set()
         await running

@@ -30,6 +30,7 @@ from services.autoscaler.callbacks.signing import SecretError, Signer
 from services.autoscaler.leadership import Leadership
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
 from services.wire.tasks import streams
 
 log = structlog.get_logger()
@@ -70,6 +71,7 @@ class Dispatcher:
         link: NatsLink,
         leadership: Leadership,
         clock: Clock,
+        server_clock: ServerClock,
         caller: Caller,
         secret_file: Path | None,
     ) -> None:
@@ -79,12 +81,14 @@ class Dispatcher:
             link: to NATS.
             leadership: only the leader calls.
             clock: dates signatures.
+            server_clock: tells how old an order is.
             caller: makes calls; entered by `run`.
             secret_file: has the secrets that sign, one a line; None if there is none.
         """
         self._link = link
         self._leadership = leadership
         self._clock = clock
+        self._server_clock = server_clock
         self._caller = caller
         self._secret_file = secret_file
         self._signer: Signer | None = None
@@ -147,6 +151,7 @@ class Dispatcher:
             try:
                 self._signer = await asyncio.to_thread(signing.read, self._secret_file)
                 self._read_s = now_s
+                await self._server_clock.sample()
             except SecretError as error:
                 problem = str(error)
         if self._signer is not None:
@@ -228,7 +233,7 @@ class Dispatcher:
     async def _again(self, order: Order, reason: str) -> None:
         """Has an order come again later, unless it is too old."""
         told = order.message
-        age_s = self._clock.wall_s() - order.ordered_s
+        age_s = self._server_clock.now_s() - order.ordered_s
         pause_s = retries.pause_s(age_s, _chance())
         if pause_s is None:
             log.error("callback.given_up", task=told.task, host=told.host, reason=reason)

@@ -12,8 +12,8 @@ import structlog
 from services.autoscaler.tasks import listing
 from services.autoscaler.tasks.findings import Queued, Repair, Seen
 from services.autoscaler.tasks.repairs import Repairs
-from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
 from services.wire.tasks import streams, subjects
 from services.wire.tasks.ledger import TaskLedger
 
@@ -46,7 +46,7 @@ class Queue:
 class Lanes:
     """Repairs the queue and its consumers."""
 
-    def __init__(self, link: NatsLink, ledger: TaskLedger, clock: Clock) -> None:
+    def __init__(self, link: NatsLink, ledger: TaskLedger, clock: ServerClock) -> None:
         """Has looked at nothing.
 
         Args:
@@ -75,7 +75,7 @@ class Lanes:
         async for page in listing.subject_pages(self._link, streams.TASKS, subjects.TASKS):
             seen = Seen()
             for start in range(0, len(page), PARSED_AT_ONCE):
-                seen.add(page[start : start + PARSED_AT_ONCE], self._clock.wall_s(), gone)
+                seen.add(page[start : start + PARSED_AT_ONCE], self._clock.now_s(), gone)
                 # The rest of the process is not to wait for 100,000 lines.
                 await asyncio.sleep(0)
             if seen.unreadable:

@@ -5,8 +5,8 @@ import json
 from services.autoscaler.tasks import findings
 from services.autoscaler.tasks.findings import Repair
 from services.autoscaler.tasks.repairs import Repairs
-from services.runtime.clock import Clock
 from services.wire import names
+from services.wire.server_clock import ServerClock
 from services.wire.stream_reader import StreamReader
 from services.wire.tasks import streams, subjects
 
@@ -16,7 +16,7 @@ LOOKED_FOR_S = 60.0
 
 
 async def read_advisories(
-    reader: StreamReader, repairs: Repairs, clock: Clock, after_sequence: int
+    reader: StreamReader, repairs: Repairs, clock: ServerClock, after_sequence: int
 ) -> int:
     """Looks at what the server has said of tasks.
 
@@ -39,7 +39,7 @@ async def read_advisories(
             if "MAX_DELIVERIES" in message.subject:
                 await _undelivered(reader, repairs, said)
             else:
-                age_s = clock.wall_s() - message.stored_s
+                age_s = clock.now_s() - message.stored_s
                 await _terminated(repairs, said, age_s)
             if repairs.failures:
                 return after_sequence
@@ -49,7 +49,7 @@ async def read_advisories(
 
 
 async def read_dead(
-    reader: StreamReader, repairs: Repairs, clock: Clock, after_sequence: int
+    reader: StreamReader, repairs: Repairs, clock: ServerClock, after_sequence: int
 ) -> int:
     """Looks at each dead letter once, when whoever wrote it should have ended its task.
 
@@ -69,7 +69,7 @@ async def read_dead(
     while True:
         found = await reader.read(streams.DEAD, subjects.dead(), after_sequence + 1, READ_COUNT)
         for message in found:
-            if clock.wall_s() - message.stored_s < findings.SETTLED_AFTER_S:
+            if clock.now_s() - message.stored_s < findings.SETTLED_AFTER_S:
                 return after_sequence
             deployment, task_id = message.subject.split(".")[-2:]
             await repairs.end_buried(deployment, task_id)

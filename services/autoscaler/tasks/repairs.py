@@ -19,7 +19,7 @@ from forebay.v1.task_record_pb2 import DeadTask, TaskProgress
 from services.autoscaler.leadership import NotLeadingError
 from services.autoscaler.tasks import findings
 from services.autoscaler.tasks.findings import Queued, Repair
-from services.runtime.clock import Clock
+from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError
 from services.wire.stream_reader import StoredMessage
 from services.wire.tasks import streams, subjects
@@ -47,7 +47,7 @@ class Repairs:
         failures: what could not be repaired now, by reason; the next sweep tries again.
     """
 
-    def __init__(self, ledger: TaskLedger, fence: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, ledger: TaskLedger, fence: Callable[[], None], clock: ServerClock) -> None:
         """Has repaired nothing.
 
         Args:
@@ -94,7 +94,7 @@ class Repairs:
         """Ends one task that waits, and takes it out of the queue."""
         self._fence()
         waited = findings.envelope(one.task, message.data)
-        task = findings.end(repair, waited, progress, self._clock.wall_s())
+        task = findings.end(repair, waited, progress, self._clock.now_s())
         if repair is Repair.UNDELIVERABLE:
             await self._ledger.bury(DeadTask(task=task, envelope=waited))
         if await self._ledger.finish(task):
@@ -144,7 +144,7 @@ class Repairs:
             return True
         if dead is None:
             return False
-        if findings.should_have_ended(dead, self._clock.wall_s()):
+        if findings.should_have_ended(dead, self._clock.now_s()):
             self._fence()
             dead.task.name = task_name(deployment, task_id)
             if await self._ledger.finish(dead.task):
@@ -168,7 +168,7 @@ class Repairs:
         except DecodeError as error:
             log.error("tasks.unreadable_end", subject=message.subject, error=str(error))
             return
-        if not findings.has_settled(task, self._clock.wall_s()):
+        if not findings.has_settled(task, self._clock.now_s()):
             return
         queued = await self._ledger.queued(one.task.deployment, one.task.task_id)
         if queued is None:

@@ -29,6 +29,7 @@ from services.autoscaler.tasks.sweep_record import SweepRecord
 from services.runtime.clock import Clock
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError
 from services.wire.tasks import streams
 from services.wire.tasks.ledger import TaskLedger
@@ -58,6 +59,7 @@ class TaskSweeper:
         deployments: KvMirror,
         leadership: Leadership,
         clock: Clock,
+        server_clock: ServerClock,
     ) -> None:
         """Does nothing before `run`.
 
@@ -66,14 +68,16 @@ class TaskSweeper:
             ledger: of tasks.
             deployments: what is declared, `spec.{deployment}`.
             leadership: only the leader sweeps.
-            clock: tells the time.
+            clock: tells how long something takes.
+            server_clock: tells what has expired, by the one clock that routers and agents go by.
         """
         self._link = link
         self._ledger = ledger
         self._deployments = deployments
         self._leadership = leadership
         self._clock = clock
-        self._lanes = Lanes(link, ledger, clock)
+        self._server_clock = server_clock
+        self._lanes = Lanes(link, ledger, server_clock)
         self._missing = Missing()
         self._owners: set[str] = set()
         self._epoch = 0
@@ -110,14 +114,14 @@ class TaskSweeper:
             await self._begin_term()
             self._epoch = epoch
         started_s = self._clock.monotonic_s()
-        repairs = Repairs(self._ledger, lambda: self._leadership.fence(epoch), self._clock)
+        await self._server_clock.sample()
+        clock = self._server_clock
+        repairs = Repairs(self._ledger, lambda: self._leadership.fence(epoch), clock)
         reader, record = self._ledger.reader, self.record
         record.advisory_sequence = await notices.read_advisories(
-            reader, repairs, self._clock, record.advisory_sequence
+            reader, repairs, clock, record.advisory_sequence
         )
-        record.dead_sequence = await notices.read_dead(
-            reader, repairs, self._clock, record.dead_sequence
-        )
+        record.dead_sequence = await notices.read_dead(reader, repairs, clock, record.dead_sequence)
         declared = self._deployments.entries("spec.").keys()
         gone = self._missing.gone(started_s, self._owners, declared)
         queue = await self._lanes.look(repairs, gone)
@@ -165,7 +169,7 @@ class TaskSweeper:
         now_s = self._clock.monotonic_s()
         counts = {repair.value: count for repair, count in repairs.counts.items()}
         record = self.record
-        record.end_time_s, record.took_s = self._clock.wall_s(), now_s - started_s
+        record.end_time_s, record.took_s = self._server_clock.now_s(), now_s - started_s
         record.waiting_count = queue.lanes.total()
         record.last_repairs = counts
         record.repairs.update(counts)

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forebay.errors import ForebayError, InvalidRequestError, InvalidResponseError
-from forebay.functions.errors import function_error, typed
+from forebay.errors import InvalidRequestError, InvalidResponseError
+from forebay.functions.errors import function_error
 from forebay.functions.runner import codec
 from forebay.functions.runner.failures import Failure
 from forebay.inference import InferResult
@@ -59,16 +59,6 @@ def value_of(result: InferResult) -> Any:
     raise InvalidResponseError(
         "the answer is no envelope of a function", request_id=result.request_id
     )
-
-
-def value_or_error(result: InferResult | BaseException) -> Any:
-    """As `value_of`, but errors are returned."""
-    try:
-        if isinstance(result, ForebayError):
-            return typed(result)
-        return result if isinstance(result, BaseException) else value_of(result)
-    except ForebayError as error:
-        return error
 
 
 def _failure(error: Mapping[str, Any]) -> Failure:

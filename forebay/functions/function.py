@@ -3,18 +3,22 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any
 
 from forebay.errors import DeadlineExceededError, ForebayError
 from forebay.functions import upload
 from forebay.functions.call_options import CallOptions
-from forebay.functions.calls import inputs_of, value_of, value_or_error
+from forebay.functions.calls import inputs_of, value_of
 from forebay.functions.connections import async_client_of, client_of
 from forebay.functions.errors import typed
 from forebay.functions.function_call import AsyncFunctionCall, FunctionCall
+from forebay.functions.function_map import AsyncFunctionMap, FunctionMap
 from forebay.functions.settings import FunctionSettings
 from forebay.functions.upload import Deployed
+
+DEFAULT_IN_FLIGHT = 1000
+"""Items of a map between the caller's iterator and the caller, at least two batches."""
 
 
 class Function:
@@ -158,73 +162,85 @@ class Function:
 
     def map(
         self, items: Iterable[Any], *, batch_size: int | None = None, **options: Any
-    ) -> Iterator[Any]:
+    ) -> FunctionMap:
         """Runs the function on every item, as tasks; yields results as they come.
 
         Args:
             items: the only argument of each call; read as there is room for them.
-            batch_size: items of one task; None: `max_batch_size` with batch=True, else 1.
+            batch_size: items of one task; None: `max_batch_size` with batch=True, else 1. With more
+                than one, an item that fails is not tried again: the others of its task have their
+                results.
             options: of `Client.map`: ordered, max_in_flight, return_exceptions, batch, progress;
-                and the options of tasks.
+                and those of tasks.
 
         Raises:
-            FunctionError: if the function raised for an item, unless return_exceptions is set: then
-                it is yielded in that item's place.
+            FunctionError: while iterating, if the function raised for an item; with
+                return_exceptions it is yielded in that item's place.
             ForebayError: of `Client.map`.
         """
-        return self._map(((item,) for item in items), batch_size, options)
+        return self._map(items, self._one, batch_size, options)
 
     def starmap(
         self, items: Iterable[Sequence[Any]], *, batch_size: int | None = None, **options: Any
-    ) -> Iterator[Any]:
+    ) -> FunctionMap:
         """As `map`, of calls with several arguments: each item is a sequence of them."""
-        return self._map((tuple(item) for item in items), batch_size, options)
-
-    def _map(
-        self, calls: Iterable[tuple[Any, ...]], batch_size: int | None, options: dict[str, Any]
-    ) -> Iterator[Any]:
-        take = value_or_error if options.get("return_exceptions") else value_of
-        client = client_of(self.call_options.router)
-        results = client.map(
-            self.name,
-            (self._inputs(args, {}) for args in calls),
-            batch_size=self._batch_size(batch_size),
-            **{**self.call_options.of_tasks(), **options},
-        )
-        try:
-            for result in results:
-                yield take(result)
-        except ForebayError as error:
-            raise typed(error) from None
+        return self._map(items, self._several, batch_size, options)
 
     def amap(
-        self, items: Iterable[Any], *, batch_size: int | None = None, **options: Any
-    ) -> AsyncIterator[Any]:
+        self,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> AsyncFunctionMap:
         """As `map`, for `async for`."""
-        return self._amap(((item,) for item in items), batch_size, options)
+        return self._amap(items, self._one, batch_size, options)
 
     def astarmap(
-        self, items: Iterable[Sequence[Any]], *, batch_size: int | None = None, **options: Any
-    ) -> AsyncIterator[Any]:
+        self,
+        items: Iterable[Sequence[Any]] | AsyncIterable[Sequence[Any]],
+        *,
+        batch_size: int | None = None,
+        **options: Any,
+    ) -> AsyncFunctionMap:
         """As `starmap`, for `async for`."""
-        return self._amap((tuple(item) for item in items), batch_size, options)
+        return self._amap(items, self._several, batch_size, options)
 
-    async def _amap(
-        self, calls: Iterable[tuple[Any, ...]], batch_size: int | None, options: dict[str, Any]
-    ) -> AsyncIterator[Any]:
-        take = value_or_error if options.get("return_exceptions") else value_of
-        client = async_client_of(self.call_options.router)
-        results = client.map(
-            self.name,
-            (self._inputs(args, {}) for args in calls),
-            batch_size=self._batch_size(batch_size),
-            **{**self.call_options.of_tasks(), **options},
+    def _map(
+        self, items: Iterable[Any], encode: Any, batch_size: int | None, options: dict[str, Any]
+    ) -> FunctionMap:
+        made = self._map_options(encode, batch_size, options)
+        client = client_of(self.call_options.router)
+        return FunctionMap(
+            client.map(self.name, items, **made), made.get("return_exceptions", False)
         )
-        try:
-            async for result in results:
-                yield take(result)
-        except ForebayError as error:
-            raise typed(error) from None
+
+    def _amap(
+        self, items: Any, encode: Any, batch_size: int | None, options: dict[str, Any]
+    ) -> AsyncFunctionMap:
+        made = self._map_options(encode, batch_size, options)
+        client = async_client_of(self.call_options.router)
+        return AsyncFunctionMap(
+            client.map(self.name, items, **made), made.get("return_exceptions", False)
+        )
+
+    def _map_options(
+        self, encode: Any, batch_size: int | None, options: dict[str, Any]
+    ) -> dict[str, Any]:
+        size = self._batch_size(batch_size)
+        return {
+            "max_in_flight": max(DEFAULT_IN_FLIGHT, 2 * size),
+            **self.call_options.of_tasks(),
+            **options,
+            "batch_size": size,
+            "encode": encode,
+        }
+
+    def _one(self, item: Any) -> Any:
+        return self._inputs((item,), {})
+
+    def _several(self, item: Sequence[Any]) -> Any:
+        return self._inputs(tuple(item), {})
 
     def _batch_size(self, wanted: int | None) -> int:
         most = self.settings.max_batch_size if self.settings.batch else None

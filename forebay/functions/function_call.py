@@ -18,11 +18,11 @@ class FunctionCall:
         """A call that is a task."""
         self.handle = handle
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout_s: float | None = None) -> Any:
         """Waits for the task's end; returns what the function returned.
 
         Args:
-            timeout: how long to wait, in seconds; None: until it has ended.
+            timeout_s: how long to wait, in seconds; None: until it has ended.
 
         Raises:
             FunctionError: if the function raised in its last attempt.
@@ -30,7 +30,7 @@ class FunctionCall:
             TaskError: of the kind that says how it ended.
         """
         try:
-            return value_of(self.handle.result(timeout))
+            return value_of(self.handle.result(timeout_s))
         except ForebayError as error:
             raise typed(error) from None
 
@@ -52,10 +52,10 @@ class AsyncFunctionCall:
         """A call that is a task."""
         self.handle = handle
 
-    async def result(self, timeout: float | None = None) -> Any:
+    async def result(self, timeout_s: float | None = None) -> Any:
         """As `FunctionCall.result`."""
         try:
-            return value_of(await self.handle.result(timeout))
+            return value_of(await self.handle.result(timeout_s))
         except ForebayError as error:
             raise typed(error) from None
 

@@ -10,6 +10,7 @@ The text of a failure, which is how one travels as Triton's error, is
 where `permanent: ` is there if trying again cannot help. It is bounded: it travels in a gRPC trailer.
 """  # noqa: E501
 
+import re
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ MAX_MESSAGE_CHARACTERS = 600
 MAX_TRACEBACK_CHARACTERS = 1200
 MAX_FRAMES = 6
 
+# The router adds it to what a caller without trailers is shown.
+_TRACE = re.compile(r" \[trace [0-9a-f]{32}\]$")
 _OWN = str(Path(__file__).parent)
 
 
@@ -57,7 +60,7 @@ class Failure:
 
 def parse(text: str) -> Failure | None:
     """The failure in a text, whatever stands before it on its first line; None if there is none."""
-    head, found, frames = text.partition(f"\n{TRACEBACK}\n")
+    head, found, frames = _TRACE.sub("", text).partition(f"\n{TRACEBACK}\n")
     before, permanent, after = head.partition(PERMANENT)
     if permanent and (not before or before.endswith(": ")):
         head = after
@@ -74,18 +77,21 @@ def failure_of(error: BaseException, code: str) -> Failure:
 
     Args:
         error: as it was caught.
-        code: directory of the user's code, left out of file names.
+        code: directory of the user's code, left out of file names; empty if it is not known.
     """
+    inside = f"{code}/" if code else "\0"
+    hidden = (_OWN, "<frozen importlib", f"{Path(code).parent / 'shim'}/")
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((_OWN, "<frozen importlib"))
+        if not frame.filename.startswith(hidden)
+        and not frame.filename.endswith("/importlib/__init__.py")
     ]
     lines = "".join(traceback.format_list(frames[-MAX_FRAMES:])).rstrip()
     if isinstance(error, SyntaxError):
         # Where it is, is in no frame.
         lines = "".join(traceback.format_exception_only(error)[:-1]).rstrip()
-    lines = lines.replace(f"{code}/", "")
+    lines = lines.replace(inside, "")
     if error.__cause__ is not None:
         cause = error.__cause__
         lines += f"\n  caused by {type(cause).__name__}: {str(cause)[:MAX_MESSAGE_CHARACTERS]}"
@@ -94,7 +100,7 @@ def failure_of(error: BaseException, code: str) -> Failure:
         message += f" (add what provides it to requirements, or {error.name!r} to include)"
     return Failure(
         type(error).__name__,
-        _clipped(message.replace(f"{code}/", ""), MAX_MESSAGE_CHARACTERS),
+        _clipped(message.replace(inside, ""), MAX_MESSAGE_CHARACTERS),
         lines[-MAX_TRACEBACK_CHARACTERS:],
         permanent=getattr(error, "forebay_permanent", False) is True,
     )

@@ -22,6 +22,7 @@ CODE_DIRECTORY = "code"
 SHIM_DIRECTORY = "shim"
 
 _CAUGHT = (Exception, SystemExit, KeyboardInterrupt)
+_NO_LIST = "InvalidBatchResult"
 _CANARY = encode({"ok": None})
 
 
@@ -125,7 +126,7 @@ class Worker:
                 whole = self._try_list(values)
                 if not isinstance(whole, Failure):
                     return [_encoded(result) for result in whole]
-                if len(values) == 1 or limit.over:
+                if len(values) == 1 or limit.over or whole.kind == _NO_LIST:
                     return [whole] * len(values)
                 # One bad item must not fail those that share its call.
                 for value in values:
@@ -145,14 +146,14 @@ class Worker:
             return failure_of(error, self._code)
         if isinstance(results, str | bytes | dict) or not hasattr(results, "__len__"):
             return Failure(
-                "TypeError",
+                _NO_LIST,
                 f"a function with batch=True returns a list with one result for each item; it "
                 f"returned {type(results).__name__}",
                 permanent=True,
             )
         if len(results) != len(values):
             return Failure(
-                "ValueError",
+                _NO_LIST,
                 f"a function with batch=True returns one result for each item: it got "
                 f"{len(values)} and returned {len(results)}",
                 permanent=True,

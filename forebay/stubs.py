@@ -8,7 +8,9 @@ from forebay.v1.metrics_pb2_grpc import MetricsServiceStub
 from forebay.v1.model_pb2_grpc import ModelServiceStub
 from forebay.v1.node_pb2_grpc import NodeServiceStub
 from forebay.v1.router_pb2_grpc import RouterServiceStub
+from forebay.v1.schedule_pb2_grpc import ScheduleServiceStub
 from forebay.v1.task_pb2_grpc import TaskServiceStub
+from forebay.v1.usage_pb2_grpc import UsageServiceStub
 
 Channel: TypeAlias = Any
 """A grpc.Channel or a grpc.aio.Channel; grpcio has no types."""
@@ -39,6 +41,11 @@ def model_service(channel: Channel) -> Any:
     return _stub(ModelServiceStub, channel)
 
 
+def schedule_service(channel: Channel) -> Any:
+    """ScheduleService, at the autoscaler."""
+    return _stub(ScheduleServiceStub, channel)
+
+
 def node_service(channel: Channel) -> Any:
     """NodeService, at metrics."""
     return _stub(NodeServiceStub, channel)
@@ -47,6 +54,11 @@ def node_service(channel: Channel) -> Any:
 def metrics_service(channel: Channel) -> Any:
     """MetricsService."""
     return _stub(MetricsServiceStub, channel)
+
+
+def usage_service(channel: Channel) -> Any:
+    """UsageService, at the autoscaler."""
+    return _stub(UsageServiceStub, channel)
 
 
 def _stub(stub_class: Any, channel: Channel) -> Any:

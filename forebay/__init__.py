@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     )
     from forebay.functions.scaling import OngoingRequests, QueueDepth, QueueSize, RequestLatency
     from forebay.inference import InferResult
+    from forebay.schedules import ScheduleError, schedule
     from forebay.tasks import AsyncTaskHandle, TaskHandle, TaskStatus
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "QueueFullError",
     "QueueSize",
     "RequestLatency",
+    "ScheduleError",
     "TaskCancelledError",
     "TaskError",
     "TaskExpiredError",
@@ -79,11 +81,13 @@ __all__ = [
     "TaskStatus",
     "UnavailableError",
     "function",
+    "schedule",
 ]
 
 _MODULES = {"AsyncClient": "forebay.aio", "Client": "forebay.client"}
 _MODULES["InferResult"] = "forebay.inference"
 _MODULES |= dict.fromkeys(("AsyncTaskHandle", "TaskHandle", "TaskStatus"), "forebay.tasks")
+_MODULES |= dict.fromkeys(("ScheduleError", "schedule"), "forebay.schedules")
 _MODULES["function"] = "forebay.functions.decorator"
 for _name in (
     "DeploymentFailedError",

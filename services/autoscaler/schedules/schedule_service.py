@@ -1,6 +1,6 @@
 """ScheduleService: thin transport round `Schedules`."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import grpc
@@ -8,11 +8,14 @@ import grpc.aio
 import nats.errors
 
 from forebay.v1 import schedule_pb2, schedule_pb2_grpc
+from forebay.v1.schedule_pb2 import Schedule
 from services.autoscaler.schedules.schedules import Schedules
 from services.wire import pages
 from services.wire.outcomes import STATUS, OutcomeError
 from services.wire.status import StatusError, nats_away
 from services.wire.tenants import tenant_of
+
+MAX_PAGE_BYTES = 2 << 20
 
 
 class ScheduleService(schedule_pb2_grpc.ScheduleServiceServicer):
@@ -48,7 +51,7 @@ class ScheduleService(schedule_pb2_grpc.ScheduleServiceServicer):
         """Lists schedules by name."""
         response = schedule_pb2.ListSchedulesResponse()
         async with _statuses(context) as tenant:
-            listed, token = pages.page(
+            listed, token = _page(
                 self._schedules.list_all(tenant), request.page_size, request.page_token
             )
             response.schedules.extend(listed)
@@ -82,6 +85,17 @@ class ScheduleService(schedule_pb2_grpc.ScheduleServiceServicer):
         async with _statuses(context) as tenant:
             response.run.CopyFrom(await self._schedules.run(tenant, request.name))
         return response
+
+
+def _page(
+    schedules: Sequence[Schedule], page_size: int, page_token: str
+) -> tuple[Sequence[Schedule], str]:
+    """A page that one answer can hold: requests are large."""
+    while True:
+        listed, token = pages.page(schedules, page_size, page_token)
+        if len(listed) <= 1 or sum(each.ByteSize() for each in listed) <= MAX_PAGE_BYTES:
+            return listed, token
+        page_size = len(listed) // 2
 
 
 @asynccontextmanager

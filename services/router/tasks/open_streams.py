@@ -44,8 +44,8 @@ class OpenStreams:
             raise OutcomeError(
                 OUTCOME_RESOURCE_EXHAUSTED,
                 f"{len(self._changed)} calls of SubmitTasks, WaitTask and WatchTasks are open on "
-                "this router, as many as it holds. Wait for the tasks of a batch with one WatchTasks "
-                "call, close calls, or add a router",
+                "this router, as many as it holds. Wait for the tasks of a batch with one "
+                "WatchTasks call, close calls, or add a router",
                 retry_after_s=2.0,
             )
         self._changed.add(changed)

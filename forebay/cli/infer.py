@@ -169,6 +169,23 @@ def file_job(name: str, shape: Sequence[int], file: Path, key: str | None = None
     return Job(str(file), {name: array.reshape(shape)}, key)
 
 
+def one_job(metadata: Any, file: Path | None, given: Sequence[str]) -> Job:
+    """The request for one file, or for given inputs.
+
+    Args:
+        metadata: of the model.
+        file: its content goes into the one BYTES input; None: `given` says the inputs.
+        given: `NAME=VALUE` each.
+
+    Raises:
+        CliError: if the model does not take that.
+    """
+    if file is None:
+        return _given_job(metadata, given)
+    (job,) = _file_jobs(metadata, [file], InferOptions())
+    return job
+
+
 def _file_jobs(metadata: Any, files: Sequence[Path], options: InferOptions) -> list[Job]:
     found = file_input(metadata)
     if found is None:

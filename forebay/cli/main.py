@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from forebay.cli import resource_commands, scaling_commands, simulate_command, up_options
+from forebay.cli import (
+    resource_commands,
+    scaling_commands,
+    schedules,
+    simulate_command,
+    up_options,
+)
 from forebay.cli.options import (
     AutoscalerOption,
     MetricsOption,
@@ -315,6 +321,7 @@ def schema() -> None:
 
 resource_commands.register(app)
 scaling_commands.register(app)
+schedules.register(app)
 simulate_command.register(app)
 
 

@@ -70,7 +70,7 @@ ENDS: dict[Repair, tuple[states.State, Outcome, str]] = {
     Repair.EXPIRED: (
         states.EXPIRED,
         states.OUTCOMES[states.EXPIRED],
-        "the task had not ended when its ttl was over",
+        "not ended within its ttl",
     ),
     Repair.UNDELIVERABLE: (
         states.FAILED,
@@ -205,8 +205,10 @@ def end(repair: Repair, waited: TaskEnvelope, progress: TaskProgress, now_s: flo
         now_s: the time, in seconds since the epoch.
     """
     state, outcome, sentence = ENDS[repair]
-    if state is states.FAILED and progress.attempts and progress.attempts[-1].error:
-        sentence += f"; its last attempt: {progress.attempts[-1].error}"
+    if repair is Repair.EXPIRED:
+        sentence += f", {waited.task.ttl.ToNanoseconds() / 1e9:g} s"
+    if progress.attempts and progress.attempts[-1].error:
+        sentence += f"; last error: {progress.attempts[-1].error}"
     task = Task()
     task.CopyFrom(waited.task)
     task.ClearField("result")

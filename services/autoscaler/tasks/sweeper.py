@@ -19,6 +19,7 @@ import asyncio
 
 import nats.errors
 import structlog
+from google.protobuf.message import DecodeError
 
 from services.autoscaler.leadership import Leadership, NotLeadingError
 from services.autoscaler.tasks import findings, notices, sweep_record
@@ -145,7 +146,7 @@ class TaskSweeper:
             queue = await self.sweep()
         except NotLeadingError as error:
             log.info("tasks.sweep_given_up", reason=str(error))
-        except (nats.errors.Error, NotStoredError, TimeoutError) as error:
+        except (nats.errors.Error, NotStoredError, DecodeError, TimeoutError) as error:
             log.warning("tasks.sweep_failed", error=str(error) or type(error).__name__)
         else:
             return findings.pause_s(self.record.took_s, queue.more)

@@ -78,17 +78,19 @@ def test_what_is_known_of_attempts_stays_with_a_task_that_is_ended() -> None:
     task = findings.end(Repair.ORPHANED, _waited(), progress, NOW_S)
     assert task.state == Task.STATE_FAILED
     assert task.outcome == OUTCOME_NOT_FOUND
-    assert task.error == "the deployment was deleted; its last attempt: out of memory"
+    assert task.error == "the deployment was deleted; last error: out of memory"
     assert (task.attempt_count, len(task.attempts), task.start_time.seconds) == (4, 1, 7)
     assert (task.tenant, task.callback_url) == ("acme", "https://a.b/")
     assert task.end_time == timestamp(NOW_S)
 
 
 def test_an_expired_task_says_that_its_time_was_over() -> None:
-    task = findings.end(Repair.EXPIRED, _waited(), TaskProgress(), NOW_S)
+    waited = _waited()
+    waited.task.ttl.FromSeconds(30)
+    task = findings.end(Repair.EXPIRED, waited, TaskProgress(), NOW_S)
     assert task.state == Task.STATE_EXPIRED
     assert task.outcome == OUTCOME_DEADLINE_EXCEEDED
-    assert "ttl" in task.error
+    assert task.error == "not ended within its ttl, 30 s"
 
 
 def test_a_task_that_cannot_be_read_ends_as_what_its_subject_says() -> None:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from forebay.inference import InferResult
     from forebay.schedules import ScheduleError, schedule
     from forebay.tasks import AsyncTaskHandle, TaskHandle, TaskStatus
+    from forebay.volumes import volume
 
 __all__ = [
     "AsyncClient",
@@ -82,12 +83,14 @@ __all__ = [
     "UnavailableError",
     "function",
     "schedule",
+    "volume",
 ]
 
 _MODULES = {"AsyncClient": "forebay.aio", "Client": "forebay.client"}
 _MODULES["InferResult"] = "forebay.inference"
 _MODULES |= dict.fromkeys(("AsyncTaskHandle", "TaskHandle", "TaskStatus"), "forebay.tasks")
 _MODULES |= dict.fromkeys(("ScheduleError", "schedule"), "forebay.schedules")
+_MODULES["volume"] = "forebay.volumes"
 _MODULES["function"] = "forebay.functions.decorator"
 for _name in (
     "DeploymentFailedError",

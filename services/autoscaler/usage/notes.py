@@ -17,7 +17,8 @@ MAX_BATCHES = 1000
 OTHER = "_other"
 """Tenant and batch of what is beyond; no tenant and no batch may be called so."""
 
-MAX_NOTE_S = 24 * 3600.0
+MAX_NOTE_S = 1e9
+"""Far above what all replicas of a node can hold; attempts of a day may all end at once."""
 MAX_GPUS = 1024
 
 

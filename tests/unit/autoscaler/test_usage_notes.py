@@ -80,7 +80,7 @@ def test_batches_beyond_the_bound_are_summed_together() -> None:
         note(batch="*"),
         note(batch="_other"),
         note(seconds=-1),
-        note(seconds=1e6),
+        note(seconds=1e10),
         UsageNote(deployment="a.b", tenant="t"),
         UsageNote(deployment="add", tenant="t", attempt_count=-1),
     ],

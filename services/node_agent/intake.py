@@ -193,7 +193,7 @@ class Intake:
         self._unusable.set()
 
     def _pull(self) -> None:
-        if self._draining or not self._link.connected:
+        if self._draining or not self._link.same_connection(self._connection):
             return
         now_s = self._clock.monotonic_s()
         count = self._slots.requests_wanted(now_s)

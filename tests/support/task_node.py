@@ -103,9 +103,13 @@ class TaskNode:
         }
         self._digest = await self._store(model)
         if in_process:
-            await self._stack.enter_async_context(
-                serving(serve, NodeAgentSettings, self.ready_file, **self.settings)
-            )
+            await self._stack.enter_async_context(self.agent())
+
+    @asynccontextmanager
+    async def agent(self) -> AsyncIterator[None]:
+        """Runs the agent in this process until the block ends."""
+        async with serving(serve, NodeAgentSettings, self.ready_file, **self.settings):
+            yield
 
     async def run_replica(self, slots: int = 4, request_timeout_s: int = 30) -> str:
         """Has the agent run one replica and waits until it is ready; returns its id."""

@@ -74,6 +74,11 @@ class Slots:
         return self._kept
 
     @property
+    def lost(self) -> bool:
+        """Whether Triton is gone, or about to be: nothing may start in it."""
+        return self.recycled or self.lost_together > 0
+
+    @property
     def asked_beside_tasks(self) -> int:
         """Requests asked for at a time while there are tasks."""
         return self._few
@@ -101,7 +106,7 @@ class Slots:
 
     def room_for_tasks(self) -> int:
         """How many tasks may come, whether or not requests wait."""
-        if self._waiting_alone:
+        if self._waiting_alone or self.lost:
             return 0
         return max(0, self._slots - self._kept - self.requests - self.tasks)
 

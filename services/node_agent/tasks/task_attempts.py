@@ -228,6 +228,8 @@ class TaskAttempts:
         if settlement.is_expired(task):
             self._tallies.count_task(OUTCOME_DEADLINE_EXCEEDED)
             return settlement.expire(task), 0
+        if self._slots.lost:
+            return settlement.give_back(task), 0
         return await self._attempt(task)
 
     async def _recall(self, task: OngoingTask) -> _Ending | None:
@@ -252,7 +254,7 @@ class TaskAttempts:
     async def _turn(self, task: OngoingTask) -> bool:
         """Waits until a task may run, which is soon unless one runs alone; False on leaving."""
         while not self._slots.may_start(task.alone):
-            if self._leaving:
+            if self._leaving or self._slots.lost:
                 return False
             await asyncio.sleep(TURN_LOOK_S)
         return True

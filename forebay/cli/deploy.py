@@ -1,5 +1,7 @@
 """`forebay deploy`: uploads the model, creates or updates the deployment, waits until it serves."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc.aio
@@ -12,40 +14,80 @@ from forebay.cli.rollout import until_ready
 from forebay.cli.scaling_words import target_of
 from forebay.deploying import BusyDeploymentError, declare, provide_model
 from forebay.deployment_file import DeploymentFile, DeploymentFileError, DeploymentSpec
+from forebay.functions import loading
+from forebay.functions.errors import FunctionDefinitionError
+from forebay.functions.function import Function
+from forebay.functions.upload import declare_schedule, packed
+from forebay.schedules import ScheduleError
 from forebay.v1.deployment_pb2 import Deployment
 from services.wire.model_archive import ModelArchiveError
 from services.wire.names import deployment_id
 
 
 async def run(path: Path, where: Where, wait: bool, timeout_s: float, output: Output) -> None:
-    """Deploys what a file declares.
+    """Deploys what a file declares, or a function.
+
+    Args:
+        path: a deployment file or its directory, `file.py`, or `file.py:name`.
+        where: where the mesh is.
+        wait: whether to wait until it serves.
+        timeout_s: how long, in seconds.
+        output: how the deployment is printed.
 
     Raises:
         CliError: if it cannot be deployed or a replica of it fails.
     """
+    with _source(path) as (spec, model_directory, function):
+        with progress(f"packing {spec.name}") as tell:
+            async with link_to(addresses.AUTOSCALER, where) as autoscaler:
+                deployment, change = await put(spec, model_directory, autoscaler, tell)
+                say(_said(deployment, change))
+                if function is not None:
+                    await _schedule(function, autoscaler)
+                if wait:
+                    async with link_to(addresses.METRICS, where) as metrics:
+                        deployment = await until_ready(
+                            deployment,
+                            autoscaler,
+                            metrics,
+                            timeout_s,
+                            tell,
+                            is_new=change == ["created"],
+                        )
+                    say(_ended(deployment))
+    if output is Output.JSON:
+        print_json({"change": change[0], **to_plain(deployment)})
+
+
+@contextmanager
+def _source(path: Path) -> Iterator[tuple[DeploymentSpec, Path, Function | None]]:
+    """What is declared, its model directory, and the function if it is one."""
+    if loading.is_function(str(path)):
+        try:
+            function = loading.function_of(str(path))
+            with packed(function.target, function.settings) as (spec, directory):
+                yield spec, directory, function
+        except FunctionDefinitionError as error:
+            raise CliError(error.message, USAGE) from error
+        return
     try:
         file = deployment_file.load(path)
     except DeploymentFileError as error:
         raise CliError(str(error), USAGE) from error
     for note in file.notes:
         say(note)
-    with progress(f"packing {file.model_directory}") as tell:
-        async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-            deployment, change = await deploy(file, autoscaler, tell)
-            say(_said(deployment, change))
-            if wait:
-                async with link_to(addresses.METRICS, where) as metrics:
-                    deployment = await until_ready(
-                        deployment,
-                        autoscaler,
-                        metrics,
-                        timeout_s,
-                        tell,
-                        is_new=change == ["created"],
-                    )
-                say(_ended(deployment))
-    if output is Output.JSON:
-        print_json({"change": change[0], **to_plain(deployment)})
+    yield file.spec, file.model_directory, None
+
+
+async def _schedule(function: Function, autoscaler: Link) -> None:
+    try:
+        outcome = await declare_schedule(function, autoscaler.channel)
+    except (ScheduleError, TypeError) as error:
+        raise CliError(f"the schedule of {function.name}: {error}", USAGE) from error
+    except grpc.aio.AioRpcError as error:
+        raise_for(error, autoscaler.service, autoscaler.address)
+    if outcome and outcome != "unchanged":
+        say(f"{function.name}: schedule {outcome}")
 
 
 async def deploy(
@@ -66,7 +108,7 @@ async def put(
     spec: DeploymentSpec, model_directory: Path, autoscaler: Link, tell: Progress
 ) -> tuple[Deployment, list[str]]:
     """As `deploy`, of what is in no file."""
-    tell(f"packing {model_directory}")
+    tell(f"packing {spec.name}")
     try:
         digest = await provide_model(model_directory, autoscaler.channel, tell)
         tell(f"declaring {spec.name}")

@@ -10,6 +10,7 @@ import typer
 
 from forebay.cli import (
     resource_commands,
+    run_function,
     scaling_commands,
     schedules,
     simulate_command,
@@ -138,7 +139,11 @@ def up(
 @app.command()
 def deploy(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE|DIR", help="A deployment file, or its directory.")
+        Path,
+        typer.Argument(
+            metavar="FILE|DIR",
+            help="A deployment file or its directory, or a function as file.py:name.",
+        ),
     ],
     wait: Annotated[bool, typer.Option(help="Wait until its replicas are ready.")] = True,
     timeout_s: Annotated[float, typer.Option(min=0, help="Seconds to wait.")] = 300.0,
@@ -147,7 +152,7 @@ def deploy(
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Deploy a model: upload it, create or update its deployment, wait until it serves.
+    """Deploy a model or function: upload it, create or update it, wait until it serves.
 
     A change of the model replaces the replicas one by one, without a gap.
     """
@@ -320,6 +325,7 @@ def schema() -> None:
 
 
 resource_commands.register(app)
+run_function.register(app)
 scaling_commands.register(app)
 schedules.register(app)
 simulate_command.register(app)

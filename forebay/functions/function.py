@@ -6,8 +6,10 @@ import inspect
 from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from typing import Any
 
+from numpy.typing import NDArray
+
 from forebay.errors import DeadlineExceededError, ForebayError
-from forebay.functions import upload
+from forebay.functions import first_use, upload
 from forebay.functions.call_options import CallOptions
 from forebay.functions.calls import inputs_of, value_of
 from forebay.functions.connections import async_client_of, client_of
@@ -107,9 +109,7 @@ class Function:
         self, address: str | None = None, *, wait: bool = False, timeout_s: float = 300.0
     ) -> Deployed:
         """As `deploy`."""
-        return await upload.deploy(
-            self.target, self.settings, address, wait_s=timeout_s if wait else None
-        )
+        return await upload.deploy(self, address, wait_s=timeout_s if wait else None)
 
     def remote(self, *args: Any, **kwargs: Any) -> Any:
         """Runs one call in the mesh and waits for its result.
@@ -228,6 +228,7 @@ class Function:
         self, encode: Any, batch_size: int | None, options: dict[str, Any]
     ) -> dict[str, Any]:
         size = self._batch_size(batch_size)
+        first_use.note(self)
         return {
             "max_in_flight": max(DEFAULT_IN_FLIGHT, 2 * size),
             **self.call_options.of_tasks(),
@@ -253,9 +254,20 @@ class Function:
             )
         return wanted
 
-    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def inputs(self, *args: Any, **kwargs: Any) -> dict[str, NDArray[Any]]:
+        """What a call with these arguments sends to the deployment.
+
+        Raises:
+            TypeError: if the function does not take them.
+            InvalidRequestError: if one of them cannot be sent.
+        """
         self._check_arguments(args, kwargs)
         return inputs_of(args, kwargs)
+
+    def _inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, NDArray[Any]]:
+        made = self.inputs(*args, **kwargs)
+        first_use.note(self)
+        return made
 
     def _check_arguments(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raises TypeError for what the function would not take, before it goes anywhere."""

@@ -6,19 +6,24 @@ import tempfile
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc.aio
 
-from forebay import addresses, becoming_ready, deploying
+from forebay import addresses, becoming_ready, deploying, schedules
 from forebay.deployment_file import DeploymentSpec
 from forebay.errors import from_rpc_error
 from forebay.functions import packaging, sources
 from forebay.functions.errors import DeploymentFailedError, FunctionDefinitionError
 from forebay.functions.settings import FunctionSettings
+from forebay.inference import build_request
+from forebay.task_client.options import task_of
 from services.wire.channels import open_channel
 from services.wire.model_archive import ModelArchiveError
 from services.wire.names import deployment_name
+
+if TYPE_CHECKING:
+    from forebay.functions.function import Function
 
 T = TypeVar("T")
 
@@ -66,8 +71,7 @@ def packed(target: Any, settings: FunctionSettings) -> Iterator[tuple[Deployment
 
 
 async def deploy(
-    target: Any,
-    settings: FunctionSettings,
+    function: "Function",
     autoscaler: str | None = None,
     metrics: str | None = None,
     wait_s: float | None = None,
@@ -76,8 +80,7 @@ async def deploy(
     """Packs a function, uploads it and declares its deployment.
 
     Args:
-        target: the function.
-        settings: how it is deployed.
+        function: the function.
         autoscaler: address of the autoscaler; None means FOREBAY_AUTOSCALER, else the local mesh.
         metrics: address of the metrics service, in the same way.
         wait_s: seconds to wait until as many replicas as it should have are ready; None: none.
@@ -90,13 +93,15 @@ async def deploy(
     """
     tell = tell or deploying.Quiet()
     address = addresses.resolve(addresses.AUTOSCALER, autoscaler)
-    with packed(target, settings) as (spec, directory):
+    settings = function.settings
+    with packed(function.target, settings) as (spec, directory):
         async with open_channel(address) as channel:
             try:
                 tell(f"packing {settings.name}")
                 digest = await deploying.provide_model(directory, channel, tell)
                 tell(f"declaring {settings.name}")
                 deployment, changed = await deploying.declare(spec.to_proto(digest), channel)
+                await declare_schedule(function, channel)
                 if wait_s is not None:
                     async with open_channel(
                         addresses.resolve(addresses.METRICS, metrics)
@@ -111,6 +116,28 @@ async def deploy(
             except grpc.aio.AioRpcError as error:
                 raise from_rpc_error(error, address, None) from None
     return Deployed(settings.name, deployment.generation, tuple(changed))
+
+
+async def declare_schedule(function: "Function", channel: grpc.aio.Channel) -> str:
+    """Makes the schedule of a deployed function what its decorator says.
+
+    Returns:
+        What was done, as `schedules.declare` says it; empty if nothing.
+
+    Raises:
+        TypeError: if the function does not take the schedule's argument.
+        ScheduleError: if another schedule has the name.
+        grpc.aio.AioRpcError: if the autoscaler does not take it.
+    """
+    request = None
+    if function.schedule is not None:
+        argument = function.schedule.argument
+        inputs = function.inputs(*(() if argument is None else (argument,)))
+        request = build_request(function.name, inputs, None, None, "")
+    options = function.call_options.of_tasks()
+    return await schedules.declare(
+        function.schedule, function.name, request, channel, task_of(**options)
+    )
 
 
 async def why_not_ready(name: str, autoscaler: str | None = None) -> str:

@@ -60,9 +60,8 @@ def link(directory: Path, mounts: Sequence[Mount]) -> None:
     """
     links = directory / LINKS
     links.mkdir(parents=True, exist_ok=True)
-    names = {mount.name for mount in mounts}
     for old in links.iterdir():
-        if old.name not in names or old.is_symlink():
+        if old.is_symlink():
             old.unlink()
     for mount in mounts:
         (links / mount.name).symlink_to(mount.host_path)

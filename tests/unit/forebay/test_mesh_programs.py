@@ -81,6 +81,14 @@ def test_nodes_that_are_added_are_like_those_that_are_there(tmp_path: Path) -> N
     assert found["--node-provider"] == "local"
 
 
+def test_every_node_offers_the_same_volumes_those_that_are_added_too(tmp_path: Path) -> None:
+    found = flags(options(tmp_path, nodes=2, max_nodes=1, volumes={"data": "/srv/data:ro"}))
+    said = '{"data": "/srv/data:ro"}'
+    assert [found[node]["--volumes"] for node in ("node-1", "node-2")] == [said, said]
+    assert found["autoscaler"]["--local-volumes"] == said
+    assert "--volumes" not in flags(options(tmp_path))["node-1"]
+
+
 @pytest.mark.parametrize(
     ("gpus_per_node", "simulated", "product", "said"),
     [

@@ -243,7 +243,7 @@ class Submitter:
         return is_new
 
     async def _store_once(self, envelope: TaskEnvelope) -> bool:
-        message_id = envelope.task_id
+        message_id = ""
         for turn in range(1, MAX_TURNS + 1):
             stored = await self._publish(envelope, message_id)
             if not (stored.duplicate and is_keyed(envelope)):
@@ -251,7 +251,7 @@ class Submitter:
             if await self._is_known(envelope):
                 return False
             # Stored and purged within JetStream's window, at whose end only it would be taken.
-            message_id = f"{envelope.task_id}.{turn}"
+            message_id = f"{envelope.deployment}.{envelope.task_id}.{turn}"
         raise OutcomeError(
             OUTCOME_UNAVAILABLE,
             f"{envelope.task.name} was stored and purged {MAX_TURNS} times within "

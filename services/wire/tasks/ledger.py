@@ -65,7 +65,7 @@ class TaskLedger:
 
         Args:
             envelope: complete; `task.expire_time` says when it expires.
-            message_id: what JetStream tells duplicates by; empty means the task's id.
+            message_id: what JetStream tells duplicates by; empty means its deployment and its id.
 
         Raises:
             services.wire.stored_publisher.NotStoredError: if the queue refuses it.
@@ -80,7 +80,9 @@ class TaskLedger:
             task.expire_time.seconds,
         )
         return await self._publish(
-            subject, envelope.SerializeToString(), message_id or envelope.task_id
+            subject,
+            envelope.SerializeToString(),
+            message_id or f"{envelope.deployment}.{envelope.task_id}",
         )
 
     async def ensure_consumer(self, deployment: str, priority: int) -> None:

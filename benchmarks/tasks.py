@@ -7,6 +7,7 @@ benchmarks/out/tasks.json.
 
 import asyncio
 import json
+import os
 import platform
 import secrets
 import statistics
@@ -17,8 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import grpc.aio
+import numpy as np
 import psutil
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -63,8 +66,10 @@ async def _measure(
 ) -> dict[str, Any]:
     router = mesh.addresses.router
     small = await _small(mesh, state, counts, rounds, progress)
+    console.print(small)
     progress.add_task(f"map over {counts['map_items']} items", total=None)
     mapped = await _call(router, "trivial", counts["map_items"])
+    console.print(mapped)
     await _forebay(mesh, "delete", "size")
     progress.add_task("file-type: in batches, and straight to its Triton", total=None)
     await _forebay(mesh, "deploy", _file_type(Path(state).parent))
@@ -76,6 +81,7 @@ async def _measure(
         one = await _call(router, "files", counts["batched_items"], BATCH_SIZE)
         batched.append(one["items"] / one["elapsed_s"])
         direct.append(await direct_batches(triton, counts["batched_items"]))
+    console.print({"in batches": batched, "directly": direct})
     progress.add_task(f"a file of {counts['batch_rows']} rows", total=None)
     wall_s = await _batch_file(mesh, Path(state).parent, counts["batch_rows"])
     return {
@@ -108,7 +114,7 @@ async def _small(
     progress.add_task(f"{counts['tasks']} tasks", total=None)
     for _ in range(rounds):
         await _forebay(mesh, "scale", "size", "0")
-        await _until_gone(state, "size")
+        await asyncio.to_thread(_until_gone, state, "size")
         batch = f"stored-{secrets.token_hex(4)}"
         elapsed_s = await task_load.submit(router, "size", batch, counts["tasks"])
         stored.append(counts["tasks"] / elapsed_s)
@@ -153,9 +159,7 @@ async def direct_batches(address: str, count: int) -> float:
         return count / (time.monotonic() - began_s)
 
 
-def _column(batch: list[bytes]) -> Any:
-    import numpy as np
-
+def _column(batch: list[bytes]) -> NDArray[np.object_]:
     column = np.empty((len(batch), 1), dtype=object)
     column[:, 0] = batch
     return column
@@ -219,9 +223,9 @@ def _triton(state: Path, deployment: str) -> str:
     raise RuntimeError(f"{deployment} has no replica")
 
 
-async def _until_gone(state: Path, deployment: str) -> None:
+def _until_gone(state: Path, deployment: str) -> None:
     while any(state.glob(f"**/replicas/{deployment}-*/process.json")):
-        await asyncio.sleep(0.05)
+        time.sleep(0.05)
 
 
 async def _forebay(mesh: LocalMesh, *words: str | Path) -> None:
@@ -231,8 +235,6 @@ async def _forebay(mesh: LocalMesh, *words: str | Path) -> None:
         "FOREBAY_AUTOSCALER": at.autoscaler,
         "FOREBAY_METRICS": at.metrics,
     }
-    import os
-
     program = (sys.executable, "-m", "forebay.cli.main", *map(str, words))
     process = await asyncio.create_subprocess_exec(
         *program,

@@ -14,11 +14,14 @@ from standardwebhooks import Webhook
 from structlog.testing import capture_logs
 
 from forebay.v1.task_pb2 import Task
+from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.autoscaler.callbacks import addresses, retries
 from services.autoscaler.callbacks.caller import Caller
 from services.autoscaler.callbacks.dispatcher import Dispatcher
-from services.wire.tasks import states, streams
+from services.wire.stored_publisher import StreamFullError
+from services.wire.tasks import states, streams, subjects
 from services.wire.tasks.ledger import task_name, timestamp
+from tests.support.control_plane import ControlPlane, linked
 from tests.support.eventually import eventually
 from tests.support.leading import Leading, leading
 from tests.support.nats_server import NatsServer
@@ -266,6 +269,31 @@ async def test_without_a_secret_calls_wait_and_are_made_once_there_is_one(
 _NO_SECRET = "callback.no_secret"
 
 
+async def test_orders_that_nobody_takes_make_room_so_that_tasks_still_end(parts: Leading) -> None:
+    js = parts.link.jetstream
+    config = (await js.stream_info(streams.CALLBACKS)).config
+    config.max_bytes = 100_000
+    await js.update_stream(config)
+    with capture_logs() as logs:
+        ends = Calling(parts, asyncio.current_task())
+
+        async def fill() -> None:
+            for number in range(1000):
+                await ends.end(f"t{number}", "https://example.com/")
+
+        with pytest.raises(StreamFullError):
+            await fill()
+        full = await ends.ordered()
+        async with calling(parts, None, "") as calls:
+            await eventually(lambda: [line for line in logs if line["event"] == "callback.dropped"])
+            await calls.end("next", "https://example.com/")
+    [line] = [line for line in logs if line["event"] == "callback.dropped"]
+    assert line["count"] == full - int(full * 0.8)
+    found = await parts.ledger.reader.read(streams.CALLBACKS, subjects.CALLBACKS, 1, 1000)
+    kept = [message.subject.rpartition(".")[2] for message in found]
+    assert kept[-2:] == [f"t{full - 1}", "next"], "the oldest go"
+
+
 async def test_the_next_leader_makes_the_calls_and_the_former_none(
     tmp_path: Path, secret_file: Path
 ) -> None:
@@ -285,6 +313,62 @@ async def test_the_next_leader_makes_the_calls_and_the_former_none(
             await standby.end("t3", receiver.url)
             await standby.settled()
     assert len(receiver.ids) == len(set(receiver.ids)) == 3
+
+
+async def test_calls_go_on_after_a_restart_of_nats_server(
+    tmp_path: Path, secret_file: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(NatsServer(tmp_path / "nats"))
+        parts = await stack.enter_async_context(leading(server.url))
+        calls = await stack.enter_async_context(calling(parts, secret_file, LOOPBACK))
+        receiver = await stack.enter_async_context(Receiver().serving())
+        await calls.end("t1", receiver.url)
+        await calls.settled()
+        connections = parts.link.connections
+        await asyncio.to_thread(server.restart)
+        await eventually(lambda: parts.link.connected and parts.link.connections > connections)
+        await calls.end("t2", receiver.url)
+        await calls.settled()
+    assert len(receiver.ids) == 2
+
+
+async def test_what_is_under_way_when_the_leader_stops_is_made_by_the_next(
+    parts: Leading, secret_file: Path
+) -> None:
+    async with Receiver(answers=[None]).serving() as receiver:
+        async with calling(parts, secret_file, LOOPBACK) as first:
+            await first.end("t1", receiver.url)
+            await eventually(lambda: len(receiver.ids) == 1)
+        async with calling(parts, secret_file, LOOPBACK) as second:
+            await second.settled()
+    assert len(receiver.ids) == 2
+    assert len(set(receiver.ids)) == 1
+
+
+async def test_an_autoscaler_ends_what_has_expired_and_calls_back(
+    tmp_path: Path, secret_file: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        server = stack.enter_context(NatsServer(tmp_path / "nats"))
+        receiver = await stack.enter_async_context(Receiver().serving())
+        link = await stack.enter_async_context(linked(server.url))
+        await streams.ensure(link.jetstream)
+        task = Task(name=task_name("add", "t1"), priority=Task.PRIORITY_LOW)
+        task.callback_url = receiver.url
+        task.result_ttl.FromSeconds(60)
+        task.expire_time.FromSeconds(1)
+        waiting = TaskEnvelope(task_id="t1", deployment="add", task=task).SerializeToString()
+        where = subjects.task("add", Task.PRIORITY_LOW, "t1", "", 1)
+        await link.jetstream.publish(where, waiting)
+        mesh = ControlPlane(server, tmp_path, stack)
+        await mesh.start()
+        settings = {"callback_secret_file": secret_file, "callback_allowed_networks": LOOPBACK}
+        await stack.enter_async_context(mesh.autoscaling(**settings))
+        await eventually(lambda: receiver.messages, timeout_s=20)
+        [message] = receiver.messages
+    assert message["type"] == "task.expired"
+    assert message["data"]["error"].startswith("not ended within its ttl")
 
 
 async def test_nothing_of_an_address_but_its_host_is_logged(calls: Calling) -> None:

@@ -36,13 +36,20 @@ from services.wire.tasks import streams
 log = structlog.get_logger()
 
 CONSUMER = "callbacks"
-ACK_WAIT_S = 60.0
-"""Longer than an order waits here and is called: LONGEST_WAIT_S of `hosts` and a call's timeout."""
+ACK_WAIT_S = 25.0
+"""Longer than an order waits here, LONGEST_WAIT_S of `hosts`, and is then called. After a crash of
+the leader it comes again within 30 s."""
 
 PULL_S = 2.0
 CROWDED_S = 5.0
 RETRY_S = 1.0
 SECRET_AGE_S = 10.0
+"""How often the secret is read, and the room for orders looked at."""
+
+FULL_RATIO = 0.8
+KEPT_RATIO = 0.8
+"""A fifth of the stream, 50 MB or about 80,000 orders, is more than come in 10 s."""
+
 REMIND_S = 300.0
 
 NOT_TRIED = "not tried, since its receiver did not answer other calls"
@@ -92,6 +99,7 @@ class Dispatcher:
         self._caller = caller
         self._secret_file = secret_file
         self._signer: Signer | None = None
+        self._unsigned = False
         self._read_s = 0.0
         self._reminded_s: float | None = None
         self._hosts: Hosts[Order] = Hosts()
@@ -113,7 +121,7 @@ class Dispatcher:
                         log.warning("callback.queue_failed", error=reason)
                     finally:
                         await self._put_back()
-                    await asyncio.sleep(RETRY_S if self._signer else SECRET_AGE_S)
+                    await asyncio.sleep(SECRET_AGE_S if self._unsigned else RETRY_S)
 
     async def _lead(self, calls: asyncio.TaskGroup) -> None:
         """Fetches and begins calls until this process ceases to lead or has no secret."""
@@ -145,6 +153,7 @@ class Dispatcher:
         now_s = self._clock.monotonic_s()
         if self._signer is not None and now_s - self._read_s < SECRET_AGE_S:
             return True
+        waiting = await _make_room(js)
         problem = "callback_secret_file is not set; see docs/callbacks.md"
         self._signer = None
         if self._secret_file is not None:
@@ -154,15 +163,13 @@ class Dispatcher:
                 await self._server_clock.sample()
             except SecretError as error:
                 problem = str(error)
-        if self._signer is not None:
+        self._unsigned = self._signer is None
+        if not self._unsigned:
             self._reminded_s = None
-            return True
-        if self._reminded_s is None or now_s - self._reminded_s >= REMIND_S:
-            waiting = (await js.stream_info(streams.CALLBACKS)).state.messages
-            if waiting:
-                log.error("callback.no_secret", waiting=waiting, problem=problem)
-                self._reminded_s = now_s
-        return False
+        elif waiting and (self._reminded_s is None or now_s - self._reminded_s >= REMIND_S):
+            log.error("callback.no_secret", waiting=waiting, problem=problem)
+            self._reminded_s = now_s
+        return not self._unsigned
 
     async def _wait_for_room(self) -> None:
         self._room.clear()
@@ -264,6 +271,21 @@ async def _settle(order: Order, settling: Coroutine[Any, Any, object]) -> None:
         # It is delivered once more when ACK_WAIT_S is over.
         reason = str(error) or type(error).__name__
         log.warning("callback.not_settled", task=order.message.task, error=reason)
+
+
+async def _make_room(js: JetStreamContext) -> int:
+    """Drops the oldest orders where there is hardly room for more; returns how many there are.
+
+    A task is settled only when its call is ordered, so orders that nobody takes would stop tasks.
+    """
+    info = await js.stream_info(streams.CALLBACKS)
+    count, limit = int(info.state.messages), info.config.max_bytes or 0
+    if limit <= 0 or info.state.bytes < FULL_RATIO * limit:
+        return count
+    keep = max(1, int(KEPT_RATIO * count))
+    await js.purge_stream(streams.CALLBACKS, keep=keep)
+    log.error("callback.dropped", count=count - keep, reason="there is no room for more orders")
+    return keep
 
 
 async def _ensure_consumer(js: JetStreamContext) -> None:

@@ -16,7 +16,7 @@ MAX_RUNNING = 16
 MAX_RUNNING_PER_HOST = 4
 MAX_WAITING = 256
 MAX_WAITING_PER_HOST = 64
-LONGEST_WAIT_S = 30.0
+LONGEST_WAIT_S = 10.0
 """Calls that could not be begun for so long go back to the queue: there they would be delivered a
 second time soon."""
 

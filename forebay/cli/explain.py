@@ -132,6 +132,8 @@ def _facts(decision: ScaleDecision) -> list[tuple[str, str]]:
 def _inputs(decision: ScaleDecision) -> list[tuple[str, str]]:
     signals = decision.signals
     rows = [(title, _value(signals, field, unit)) for title, field, unit in _INPUTS]
+    if signals.window_min_replicas:
+        rows.append(("min_replicas of an open window", str(signals.window_min_replicas)))
     if signals.custom_error:
         rows.append(("custom policy", signals.custom_error))
     elif signals.HasField("custom_replica_count"):

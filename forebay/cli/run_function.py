@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -69,8 +70,11 @@ class _Run:
     """One run of a script."""
 
     def __init__(self, keep: bool) -> None:
+        from forebay.cli.run_watch import StartWatch
+
         self._keep = keep
         self._created: list[str] = []
+        self._watch = StartWatch()
 
     def script(self, file: str, arguments: list[str]) -> int:
         """Runs it; returns the exit code of this process."""
@@ -92,10 +96,15 @@ class _Run:
             raise CliError(error.message, USAGE) from None
         except CliError:
             raise
-        except Exception:  # noqa: BLE001 - the script's own, shown as Python shows it
-            traceback.print_exc()
+        except KeyboardInterrupt:
+            if self._watch.failure:
+                raise CliError(self._watch.failure, FAILED) from None
+            raise
+        except Exception as error:  # noqa: BLE001 - the script's own, shown as Python shows it
+            traceback.print_exception(type(error), error, _of_script(error))
             return FAILED
         finally:
+            self._watch.stop()
             first_use.set_preparation(None)
             connections.close()
             self._clean_up()
@@ -144,6 +153,7 @@ class _Run:
         thread.join()
         if raised:
             raise raised[0]
+        self._watch.add(function.name)
 
     def _clean_up(self) -> None:
         if self._keep or not self._created:
@@ -213,6 +223,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _of_script(error: BaseException) -> TracebackType | None:
+    """The part of an exception's traceback that is the script's."""
+    part = error.__traceback__
+    while part is not None and part.tb_frame.f_code.co_filename in (__file__, "<frozen runpy>"):
+        part = part.tb_next
+    return part
 
 
 def _exit_code(ended: SystemExit) -> int:

@@ -14,6 +14,7 @@ from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_attempts import Share
 from services.node_agent.tasks.task_intake import LEAVE_S, TaskIntake
 from services.node_agent.triton_client import TritonClient
+from services.wire.streams import ACK_WAIT_S
 
 log = structlog.get_logger()
 
@@ -64,7 +65,8 @@ class Feeding:
             node=node,
             share=Share(deployment, assignment.max_ongoing_requests, assignment.resources.gpus),
             slots=self._slots,
-            ack_wait_s=around.settings.ack_wait_s,
+            # Whoever submits the first task makes the consumer, with the wait of ACK_WAIT_S.
+            ack_wait_s=min(around.settings.ack_wait_s, ACK_WAIT_S),
             client=client,
             link=around.link,
             ledger=around.ledger,
@@ -118,12 +120,15 @@ class Feeding:
         """Waits until what was in a Triton that has ended is back in the queue."""
         await asyncio.gather(self._requests.give_back(timeout_s), self._tasks.give_back(timeout_s))
 
-    async def drain(self, limit_s: float, leave_in_s: float | None) -> None:
+    async def drain(self, limit_s: float, leave_in_s: float | None) -> bool:
         """Takes no more and waits until nothing is ongoing; tasks that run on are given back.
 
         Args:
             limit_s: how long to wait.
             leave_in_s: when this process ends, if it does.
+
+        Returns:
+            Whether Triton has nothing left to finish. False: what it works on is for nobody.
 
         Raises:
             TimeoutError: if requests are ongoing after that.
@@ -134,16 +139,19 @@ class Feeding:
             async with asyncio.timeout(limit_s):
                 await self._requests.drain()
         finally:
-            await tasks
+            all_run = await tasks
+        return all_run
 
     async def close(self) -> None:
         """Ends the subscriptions and whatever is still ongoing."""
         await self._tasks.close()
         await self._requests.close()
 
-    async def _drain_tasks(self, limit_s: float) -> None:
+    async def _drain_tasks(self, limit_s: float) -> bool:
         try:
             async with asyncio.timeout(limit_s):
                 await self._tasks.drain()
         except TimeoutError:
             await self._tasks.give_back_running()
+            return False
+        return True

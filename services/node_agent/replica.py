@@ -112,16 +112,17 @@ class Replica:
         self._write_assignment()
         life = asyncio.create_task(self._live())
         leave = asyncio.create_task(self._leaving.wait())
+        idle = True
         try:
             await asyncio.wait({life, leave}, return_when=asyncio.FIRST_COMPLETED)
             if life.done():
                 life.result()
-            await self._drain()
+            idle = await self._drain()
         finally:
             for task in (life, leave):
                 task.cancel()
             await asyncio.gather(life, leave, return_exceptions=True)
-            await self._stop_process()
+            await self._stop_process(graceful=idle)
             self._become(replica_states.DRAINING, "")
             self._become(replica_states.STOPPED, "")
             (self.directory / "assignment.bin").unlink(missing_ok=True)
@@ -313,16 +314,19 @@ class Replica:
             self._feeding = None
             await client.close()
 
-    async def _drain(self) -> None:
+    async def _drain(self) -> bool:
+        """Finishes what is ongoing; False if Triton works on what was given back."""
+        idle = True
         if self._feeding is not None:
             self._become(replica_states.DRAINING, "finishing ongoing requests and tasks")
             limit_s = self.assignment.request_timeout.ToSeconds() + 5
             try:
-                await self._feeding.drain(limit_s, self._leave_in_s)
+                idle = await self._feeding.drain(limit_s, self._leave_in_s)
             except TimeoutError:
                 log.warning("replica.drain_timeout", replica=self.assignment.replica_id)
         else:
             self._become(replica_states.DRAINING, "")
+        return idle
 
     async def _stop_process(self, graceful: bool = True) -> None:
         process, self._process = self._process, None

@@ -4,9 +4,11 @@ import asyncio
 import hashlib
 import io
 import itertools
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from tests.support.leader import Leader
 from tests.support.nats_server import NatsServer
 from tests.support.serving import serving
 
+ROOT = Path(__file__).resolve().parents[2]
 DEPLOYMENT = "chaos"
 READY = ReplicaStatus.STATE_READY
 
@@ -111,6 +114,23 @@ class TaskNode:
         async with serving(serve, NodeAgentSettings, self.ready_file, **self.settings):
             yield
 
+    @contextmanager
+    def agent_process(self) -> Iterator["subprocess.Popen[bytes]"]:
+        """Runs the agent as a process of its own, which is told to stop when the block ends."""
+        flags = [
+            part
+            for key, value in self.settings.items()
+            for part in (f"--{key.replace('_', '-')}", str(value))
+        ]
+        command = [sys.executable, "-m", "services.node_agent.main", "--log-format", "json"]
+        with (self._directory / "agent.log").open("ab") as log:
+            process = subprocess.Popen([*command, *flags], cwd=ROOT, stdout=log, stderr=log)
+        try:
+            yield process
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
     async def run_replica(self, slots: int = 4, request_timeout_s: int = 30) -> str:
         """Has the agent run one replica and waits until it is ready; returns its id."""
         replica_id = f"{DEPLOYMENT}-{next(self._numbers):08x}"
@@ -157,6 +177,7 @@ class TaskNode:
         batch: str = "",
         task_id: str = "",
         callback_url: str = "",
+        traceparent: str = "",
     ) -> TaskEnvelope:
         """A task as it is stored."""
         now_s = time.time()
@@ -176,7 +197,13 @@ class TaskNode:
         task.attempt_timeout.FromNanoseconds(int(attempt_timeout_s * 1e9))
         task.ttl.FromNanoseconds(int(ttl_s * 1e9))
         task.result_ttl.FromSeconds(3600)
-        return TaskEnvelope(task_id=task_id, deployment=DEPLOYMENT, task=task, body=body(word))
+        return TaskEnvelope(
+            task_id=task_id,
+            deployment=DEPLOYMENT,
+            task=task,
+            body=body(word),
+            traceparent=traceparent,
+        )
 
     async def ended(self, task_id: str, timeout_s: float = 30) -> Task:
         """The task once it has ended."""

@@ -9,11 +9,13 @@ from typing import Annotated
 import typer
 
 from forebay.cli import (
+    batch_commands,
     resource_commands,
     run_function,
     scaling_commands,
     schedules,
     simulate_command,
+    tasks_commands,
     up_options,
 )
 from forebay.cli.options import (
@@ -324,11 +326,13 @@ def schema() -> None:
     print_json(deployment_schema.schema())
 
 
+batch_commands.register(app)
 resource_commands.register(app)
 run_function.register(app)
 scaling_commands.register(app)
 schedules.register(app)
 simulate_command.register(app)
+tasks_commands.register(app)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from services.router.tasks.lanes import Lanes
 from services.wire.names import quoted
 from services.wire.outcomes import OutcomeError
 from services.wire.server_clock import ServerClock
-from services.wire.tasks import streams, subjects
+from services.wire.tasks import states, streams, subjects
 from services.wire.tasks.ledger import TaskLedger, task_name
 
 PROGRESS_AT_ONCE = 200
@@ -54,7 +54,11 @@ class TaskViews:
             if self._endings.has_expired(waiting.task):
                 ended = await self._endings.expire_if_room(waiting)
                 return await self._ended(deployment, task_id, tenant, with_result) or ended
-            return (await self.describe([waiting]))[0]
+            shown = (await self.describe([waiting]))[0]
+            if shown.state not in states.TERMINAL or not with_result:
+                return shown
+            # It ended after it was found in the queue: what describes many leaves results out.
+            return await self._ended(deployment, task_id, tenant, with_result) or shown
         # It may have ended between the two looks.
         task = await self._ended(deployment, task_id, tenant, with_result)
         if task is None:

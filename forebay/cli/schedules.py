@@ -1,10 +1,8 @@
 """`forebay schedules …`: tasks by the clock, as they are said on the command line."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
+from forebay.cli import schedule_options as its
 from forebay.cli.options import (
     AutoscalerOption,
     OutputOption,
@@ -14,17 +12,11 @@ from forebay.cli.options import (
 from forebay.cli.output import Output
 from forebay.cli.running import run, where_of
 
-_TASKS = "What its tasks are like"
-
 app = typer.Typer(
     help="Submit tasks by the clock.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-ScheduleArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name of the schedule.", show_default=False)
-]
 
 
 def register(parent: typer.Typer) -> None:
@@ -34,82 +26,22 @@ def register(parent: typer.Typer) -> None:
 
 @app.command()
 def create(
-    name: ScheduleArgument,
-    deployment: Annotated[
-        str, typer.Argument(metavar="DEPLOYMENT", help="The deployment that runs its tasks.")
-    ],
-    when: Annotated[
-        str,
-        typer.Option(
-            metavar="CRON",
-            help="Five fields: minute, hour, day of month, month, day of week. '0 2 * * *' is "
-            "every day at 2:00.",
-        ),
-    ],
-    file: Annotated[
-        Path | None,
-        typer.Argument(metavar="FILE", help="A file, for a model with one BYTES input."),
-    ] = None,
-    timezone: Annotated[
-        str, typer.Option(metavar="ZONE", help="IANA name, such as Europe/Berlin. Default: UTC.")
-    ] = "",
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            "-i",
-            metavar="NAME=VALUE",
-            help="An input: a JSON array such as X='[[1, 2]]', or X=@file.npy. Repeatable.",
-        ),
-    ] = None,
-    missed: Annotated[
-        str,
-        typer.Option(
-            metavar="skip|run-once",
-            help="What becomes of slots that nobody fired within a minute.",
-        ),
-    ] = "skip",
-    overlap: Annotated[
-        str,
-        typer.Option(
-            metavar="skip|allow|replace",
-            help="What becomes of a slot while an earlier task has not ended.",
-        ),
-    ] = "skip",
-    paused: Annotated[bool, typer.Option("--paused", help="Let slots pass for now.")] = False,
-    priority: Annotated[
-        str,
-        typer.Option(
-            metavar="high|normal|low",
-            help="Which waiting tasks come first.",
-            rich_help_panel=_TASKS,
-        ),
-    ] = "normal",
-    label: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEY=VALUE", help="To list tasks by. Repeatable.", rich_help_panel=_TASKS
-        ),
-    ] = None,
-    max_retries: Annotated[
-        int | None,
-        typer.Option(help="Attempts after the first. Default: 3.", rich_help_panel=_TASKS),
-    ] = None,
-    attempt_timeout_s: Annotated[
-        float | None,
-        typer.Option(help="Seconds one attempt may take.", rich_help_panel=_TASKS),
-    ] = None,
-    ttl_s: Annotated[
-        float | None,
-        typer.Option(help="Seconds within which a task must have ended.", rich_help_panel=_TASKS),
-    ] = None,
-    result_ttl_s: Annotated[
-        float | None,
-        typer.Option(help="Seconds for which its result is kept.", rich_help_panel=_TASKS),
-    ] = None,
-    callback_url: Annotated[
-        str | None, typer.Option(help="Where a task's end is posted.", rich_help_panel=_TASKS)
-    ] = None,
+    name: its.ScheduleArgument,
+    deployment: its.DeploymentArgument,
+    when: its.WhenOption,
+    file: its.FileArgument = None,
+    timezone: its.TimezoneOption = "",
+    inputs: its.InputsOption = None,
+    missed: its.MissedOption = "skip",
+    overlap: its.OverlapOption = "skip",
+    paused: its.PausedOption = False,
+    priority: its.PriorityOption = "normal",
+    labels: its.LabelsOption = None,
+    max_retries: its.RetriesOption = None,
+    attempt_timeout_s: its.AttemptTimeoutOption = None,
+    ttl_s: its.TtlOption = None,
+    result_ttl_s: its.ResultTtlOption = None,
+    callback_url: its.CallbackOption = None,
     router: RouterOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
@@ -126,7 +58,7 @@ def create(
         missed=missed,
         overlap=overlap,
         paused=paused,
-        labels=tuple(label or ()),
+        labels=tuple(labels or ()),
         task={
             "priority": priority,
             "max_retries": max_retries,
@@ -154,7 +86,7 @@ def list_all(
 
 @app.command()
 def show(
-    name: ScheduleArgument,
+    name: its.ScheduleArgument,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -167,7 +99,7 @@ def show(
 
 @app.command()
 def pause(
-    name: ScheduleArgument,
+    name: its.ScheduleArgument,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -181,7 +113,7 @@ def pause(
 
 @app.command()
 def resume(
-    name: ScheduleArgument,
+    name: its.ScheduleArgument,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -195,7 +127,7 @@ def resume(
 
 @app.command()
 def delete(
-    name: ScheduleArgument,
+    name: its.ScheduleArgument,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -208,7 +140,7 @@ def delete(
 
 @app.command("run")
 def run_now(
-    name: ScheduleArgument,
+    name: its.ScheduleArgument,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,

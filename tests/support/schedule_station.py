@@ -9,7 +9,8 @@ import nats.js.errors
 
 from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.inference_pb2 import InferRequest
-from forebay.v1.schedule_pb2 import Schedule
+from forebay.v1.schedule_pb2 import Schedule, ScheduleRun
+from forebay.v1.task_pb2 import Task
 from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.schedules.firing import Firing
@@ -19,9 +20,9 @@ from services.runtime.tasks import run_until
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
+from services.wire.tasks import states, subjects
 from services.wire.tasks import streams as task_streams
-from services.wire.tasks import subjects
-from services.wire.tasks.ledger import TaskLedger
+from services.wire.tasks.ledger import TaskLedger, timestamp
 from tests.support.eventually import eventually
 
 TENANT = "default"
@@ -126,3 +127,19 @@ async def station(
         await running
         await made.leadership.release()
         await made.link.close()
+
+
+def actions(schedule: Schedule) -> list[str]:
+    return [ScheduleRun.Action.Name(run.action).removeprefix("ACTION_") for run in schedule.runs]
+
+
+async def end(one: Station, envelope: TaskEnvelope) -> None:
+    """What an agent does with a task that succeeds."""
+    ended = Task()
+    ended.CopyFrom(envelope.task)
+    ended.state = states.SUCCEEDED
+    ended.end_time.CopyFrom(timestamp(one.clock.wall_s()))
+    assert await one.ledger.finish(ended)
+    message = await one.ledger.queued(envelope.deployment, envelope.task_id)
+    assert message is not None
+    await one.ledger.remove_queued(message.sequence)

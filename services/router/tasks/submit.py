@@ -52,6 +52,8 @@ REPEAT_AFTER_S = (0.1, 0.3, 0.6, 1.0, 2.0, 2.0)
 
 REPEAT_FOR_S = 10.0
 
+MAX_KNOWN = 20_000
+
 MAX_TURNS = 20
 """Tasks of one key that were stored and purged within JetStream's window for duplicates."""
 
@@ -80,7 +82,7 @@ class Submitter:
         self._notices = notices
         self._stopping = stopping
         self.room = Room(MAX_SUBMITTING_BYTES)
-        # Bounded by the deployments there were; when each was made, to notice one made anew.
+        # When each deployment was made, to notice one made anew.
         self._made: dict[str, int] = {}
 
     async def submit(
@@ -173,6 +175,9 @@ class Submitter:
         if self._made.get(deployment_id) != made:
             # A deployment of the name that was deleted took the consumers along.
             self._ledger.forget_consumers(deployment_id)
+            if len(self._made) >= MAX_KNOWN:
+                # Known again with the next task of each, for one question to the server.
+                self._made.clear()
             self._made[deployment_id] = made
         return deployment
 

@@ -41,6 +41,16 @@ def test_calls_are_told_by_deployment_and_outcome() -> None:
     assert "forebay_router_pending_calls 3.0" in text
 
 
+def test_submitted_tasks_are_told_by_deployment_and_outcome() -> None:
+    counters = RouterCounters()
+    counters.submitted_tasks["one", "ok"] += 3
+    counters.submitted_tasks["gone", "ok"] += 1
+    text = scraped(counters, ["one"])
+    assert 'forebay_router_submitted_tasks_total{deployment="one",outcome="ok"} 3.0' in text
+    assert "gone" not in text
+    assert not counters.submitted_tasks["gone", "ok"]
+
+
 def test_a_deleted_deployment_takes_its_series_along() -> None:
     counters = RouterCounters()
     counters.calls["gone", "ok"] += 2

@@ -182,7 +182,7 @@ class Firing:
         """The run of a slot that fires: begun, or why it is not."""
         tenant, name = split_key(key)
         try:
-            envelope = self._submitter.envelope(schedule, tenant, slot_key(name, slot_s))
+            envelope = await self._submitter.envelope(schedule, tenant, slot_key(name, slot_s))
         except OutcomeError as error:
             failed = ScheduleRun.ACTION_FAILED
             return history.run_of(slot_s, now_s, failed, message=error.message)
@@ -215,7 +215,7 @@ class Firing:
         tenant, name = split_key(key)
         age_s = self._clock.wall_s() - run.fire_time.ToNanoseconds() / 1e9
         try:
-            envelope = self._submitter.envelope(
+            envelope = await self._submitter.envelope(
                 schedule, tenant, slot_key(name, run.slot_time.seconds)
             )
             kept_s = envelope.task.result_ttl.ToNanoseconds() / 1e9

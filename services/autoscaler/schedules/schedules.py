@@ -1,6 +1,6 @@
 """Schedules as they are kept: each change is one compare-and-set of one key."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import grpc
@@ -76,7 +76,7 @@ class Schedules:
         self._check_known()
         rules.checked_id(name, "schedule_id")
         schedule = rules.declared(requested)
-        self._check_submits(schedule, tenant)
+        await self._check_submits(schedule, tenant)
         key = KEY + key_of(tenant, name)
         if self._mirror.get(key) is not None:
             _already_exists(name)
@@ -128,13 +128,13 @@ class Schedules:
             nats.errors.Error: if NATS cannot be reached.
         """
 
-        def change(current: Schedule) -> Schedule:
+        async def change(current: Schedule) -> Schedule:
             _check_etag(requested.etag, current)
             changed = rules.merged(current, requested, mask)
             if rules.same_declaration(current, changed):
                 return current
             if changed.request != current.request or changed.task != current.task:
-                self._check_submits(changed, tenant)
+                await self._check_submits(changed, tenant)
             now_s = self._clock.wall_s()
             comes_as_before = (changed.when, changed.timezone, changed.paused) == (
                 current.when,
@@ -180,7 +180,7 @@ class Schedules:
         schedule = Schedule.FromString(entry.value)
         now_s = self._clock.wall_s()
         try:
-            envelope = self._submitter.envelope(schedule, tenant)
+            envelope = await self._submitter.envelope(schedule, tenant)
             await self._submitter.store(envelope)
         except (OutcomeError, NotStoredError) as error:
             failed = ScheduleRun.ACTION_FAILED
@@ -189,7 +189,7 @@ class Schedules:
             submitted = ScheduleRun.ACTION_SUBMITTED
             run = history.run_of(None, now_s, submitted, task=envelope.task.name)
 
-        def note(current: Schedule) -> Schedule:
+        async def note(current: Schedule) -> Schedule:
             noted = Schedule()
             noted.CopyFrom(current)
             history.add(noted, run)
@@ -204,12 +204,12 @@ class Schedules:
         return run
 
     async def _change(
-        self, tenant: str, full_name: str, change: Callable[[Schedule], Schedule]
+        self, tenant: str, full_name: str, change: Callable[[Schedule], Awaitable[Schedule]]
     ) -> tuple[str, Schedule]:
         for _ in range(WRITE_ATTEMPTS):
             name, entry = self._find(tenant, full_name)
             current = Schedule.FromString(entry.value)
-            changed = change(current)
+            changed = await change(current)
             if changed is current:
                 return name, current
             key = KEY + key_of(tenant, name)
@@ -240,9 +240,9 @@ class Schedules:
                 grpc.StatusCode.UNAVAILABLE, "schedules are not known yet: NATS does not answer"
             )
 
-    def _check_submits(self, schedule: Schedule, tenant: str) -> None:
+    async def _check_submits(self, schedule: Schedule, tenant: str) -> None:
         try:
-            self._submitter.envelope(schedule, tenant, slot_key("", 0))
+            await self._submitter.envelope(schedule, tenant, slot_key("", 0))
         except OutcomeError as error:
             if error.outcome == OUTCOME_NOT_FOUND:
                 raise StatusError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import nats.js.errors
 import structlog
 
 from forebay.v1.deployment_pb2 import Deployment
@@ -44,7 +45,7 @@ class Submitter:
         self._deployments = deployments
         self._clock = clock
 
-    def envelope(self, schedule: Schedule, tenant: str, key: str = "") -> TaskEnvelope:
+    async def envelope(self, schedule: Schedule, tenant: str, key: str = "") -> TaskEnvelope:
         """The task of a schedule as it would be stored now.
 
         Args:
@@ -57,14 +58,23 @@ class Submitter:
                 not legal.
         """
         deployment = schedule.request.model_name
-        entry = self._deployments.get(f"spec.{deployment}")
-        if entry is None:
-            raise OutcomeError(OUTCOME_NOT_FOUND, f"there is no deployment {deployment}")
-        declared = Deployment.FromString(entry.value)
+        declared = Deployment.FromString(await self._declared(deployment))
         declared.name = deployment_name(deployment)
         submitted = SubmitTaskRequest(request=schedule.request, task=schedule.task)
         submitted.task.idempotency_key = key
         return submission.envelope_of(submitted, declared, tenant, self._clock.wall_s())
+
+    async def _declared(self, deployment: str) -> bytes:
+        key = f"spec.{deployment}"
+        entry = self._deployments.get(key)
+        if entry is not None:
+            return entry.value
+        # What another autoscaler was told a moment ago may not have come here yet.
+        try:
+            found = await self._link.unless_lost(self._deployments.bucket.get(key))
+        except nats.js.errors.KeyNotFoundError:
+            raise OutcomeError(OUTCOME_NOT_FOUND, f"there is no deployment {deployment}") from None
+        return found.value or b""
 
     async def store(self, envelope: TaskEnvelope) -> None:
         """Puts a task into the queue, and has its deployment woken if it is at zero.

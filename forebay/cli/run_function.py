@@ -1,7 +1,6 @@
 """`forebay run`: a script whose functions are deployed when it comes to use them."""
 
 import ast
-import asyncio
 import json
 import os
 import runpy
@@ -106,8 +105,8 @@ class _Run:
         finally:
             self._watch.stop()
             first_use.set_preparation(None)
-            connections.close()
             self._clean_up()
+            connections.close()
         return 0
 
     def _work(self, path: Path, name: str, arguments: list[str]) -> Callable[[], Any]:
@@ -139,7 +138,7 @@ class _Run:
 
         def work() -> None:
             try:
-                deployed = asyncio.run(function.adeploy())
+                deployed = function.deploy()
             except ForebayError as error:
                 raised.append(error)
                 return
@@ -158,7 +157,9 @@ class _Run:
     def _clean_up(self) -> None:
         if self._keep or not self._created:
             return
-        asyncio.run(_delete(self._created))
+        from forebay.functions.connections import portal
+
+        portal().call(_delete(self._created))
 
 
 async def _delete(names: list[str]) -> None:

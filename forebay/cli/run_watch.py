@@ -4,13 +4,13 @@ A task waits for as long as its time to live, a day by default: a script whose `
 would say nothing until then.
 """
 
-import asyncio
 import signal
 import threading
 
 import grpc.aio
 
 from forebay import addresses, deploying
+from forebay.functions.connections import portal
 from services.wire.channels import open_channel
 from services.wire.names import deployment_name
 
@@ -42,7 +42,7 @@ class StartWatch:
 
     def _run(self) -> None:
         while not self._over.wait(_LOOK_S):
-            self.failure = asyncio.run(_failure(list(self._names)))
+            self.failure = portal().call(_failure(list(self._names)))
             if self.failure and not self._over.is_set():
                 # A real signal, to the thread that waits: nothing else wakes it.
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)

@@ -1,4 +1,4 @@
-"""Connections of this process's functions to routers: one for each address, made when needed."""
+"""What this process's functions talk through: clients by address and an event loop, when needed."""
 
 import asyncio
 import atexit
@@ -8,12 +8,14 @@ import weakref
 from forebay import addresses
 from forebay.aio import AsyncClient
 from forebay.client import Client
+from forebay.task_client.portal import Portal
 
 MAX_CLIENTS = 8
 """Routers that one process talks to at a time; whoever was first is closed."""
 
 _lock = threading.Lock()
 _clients: dict[str, Client] = {}
+_portal: Portal | None = None
 _async_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, AsyncClient]] = (
     weakref.WeakKeyDictionary()
 )
@@ -35,6 +37,18 @@ def client_of(router: str | None) -> Client:
         return client
 
 
+def portal() -> Portal:
+    """The event loop of this process's functions, for what has no client.
+
+    One that stays: the next loop would get what grpc still had to say to one that is closed.
+    """
+    global _portal
+    with _lock:
+        if _portal is None or _portal.is_closed:
+            _portal = Portal("forebay-functions")
+        return _portal
+
+
 def async_client_of(router: str | None) -> AsyncClient:
     """The connection of the running event loop to a router; `aclose` closes it."""
     address = addresses.resolve(addresses.ROUTER, router)
@@ -45,10 +59,12 @@ def async_client_of(router: str | None) -> AsyncClient:
 
 
 def close() -> None:
-    """Closes the connections of this process that no event loop owns."""
+    """Closes what no event loop of the caller's owns; it is made anew when needed."""
     with _lock:
         while _clients:
             _clients.popitem()[1].close()
+        if _portal is not None:
+            _portal.close()
 
 
 async def aclose() -> None:

@@ -14,6 +14,7 @@ from forebay import addresses, becoming_ready, deploying, schedules
 from forebay.deployment_file import DeploymentSpec
 from forebay.errors import from_rpc_error
 from forebay.functions import packaging, sources
+from forebay.functions.connections import portal
 from forebay.functions.errors import DeploymentFailedError, FunctionDefinitionError
 from forebay.functions.settings import FunctionSettings
 from forebay.inference import build_request
@@ -167,6 +168,6 @@ def blocking(work: Coroutine[Any, Any, T], instead: str) -> T:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return asyncio.run(work)
+        return portal().call(work)
     work.close()
     raise RuntimeError(f"this would block the event loop; await {instead} instead")

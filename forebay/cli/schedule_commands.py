@@ -1,10 +1,12 @@
 """What `forebay schedules …` does."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,7 +17,7 @@ from forebay.cli.failure import FAILED, NOT_FOUND, USAGE, CliError
 from forebay.cli.link import Where, link_to
 from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
 from forebay.errors import InvalidRequestError
-from forebay.inference import build_request
+from forebay.inference import build_request, tenant_metadata
 from forebay.stubs import schedule_service
 from forebay.task_client.options import task_of
 from forebay.v1.inference_pb2 import InferRequest
@@ -59,7 +61,12 @@ class CreateOptions:
 
 
 async def create(
-    name: str, deployment: str, options: CreateOptions, where: Where, output: Output
+    name: str,
+    deployment: str,
+    options: CreateOptions,
+    where: Where,
+    tenant: str | None,
+    output: Output,
 ) -> None:
     """Creates a schedule.
 
@@ -76,21 +83,20 @@ async def create(
     request = await _request(deployment, options, where)
     schedule = schedules.schedule_of(spec, request, task)
     schedule.paused = options.paused
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service = schedule_service(autoscaler.channel)
-        made = CreateScheduleRequest(schedule_id=name, schedule=schedule)
-        answer = await autoscaler.call(service.CreateSchedule, made)
+    made = CreateScheduleRequest(schedule_id=name, schedule=schedule)
+    async with _calls(where, tenant) as call:
+        answer = await call("CreateSchedule", made)
     _print(answer.schedule, output, f"created {name}")
 
 
-async def list_all(where: Where, output: Output) -> None:
+async def list_all(where: Where, tenant: str | None, output: Output) -> None:
     """Prints all schedules."""
     found: list[Schedule] = []
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service, token = schedule_service(autoscaler.channel), ""
+    async with _calls(where, tenant) as call:
+        token = ""
         while True:
             request = ListSchedulesRequest(page_size=_PAGE_SIZE, page_token=token)
-            page = await autoscaler.call(service.ListSchedules, request)
+            page = await call("ListSchedules", request)
             found += page.schedules
             token = page.next_page_token
             if not token:
@@ -105,16 +111,14 @@ async def list_all(where: Where, output: Output) -> None:
     )
 
 
-async def show(name: str, where: Where, output: Output) -> None:
+async def show(name: str, where: Where, tenant: str | None, output: Output) -> None:
     """Prints one schedule with its runs.
 
     Raises:
         CliError: if there is none of that name.
     """
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service = schedule_service(autoscaler.channel)
-        request = GetScheduleRequest(name=_PREFIX + name)
-        answer = await _call(name, autoscaler, service.GetSchedule, request)
+    async with _calls(where, tenant) as call:
+        answer = await call("GetSchedule", GetScheduleRequest(name=_PREFIX + name), name)
     schedule = answer.schedule
     if output is Output.JSON:
         print_json(_plain(schedule))
@@ -127,48 +131,45 @@ async def show(name: str, where: Where, output: Output) -> None:
     )
 
 
-async def set_paused(name: str, paused: bool, where: Where, output: Output) -> None:
+async def set_paused(
+    name: str, paused: bool, where: Where, tenant: str | None, output: Output
+) -> None:
     """Pauses or resumes a schedule.
 
     Raises:
         CliError: if there is none of that name.
     """
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service = schedule_service(autoscaler.channel)
-        request = UpdateScheduleRequest(
-            schedule=Schedule(name=_PREFIX + name, paused=paused),
-            update_mask=FieldMask(paths=["paused"]),
-        )
-        answer = await _call(name, autoscaler, service.UpdateSchedule, request)
+    request = UpdateScheduleRequest(
+        schedule=Schedule(name=_PREFIX + name, paused=paused),
+        update_mask=FieldMask(paths=["paused"]),
+    )
+    async with _calls(where, tenant) as call:
+        answer = await call("UpdateSchedule", request, name)
     _print(answer.schedule, output, f"{name} is {'paused' if paused else 'resumed'}")
 
 
-async def delete(name: str, where: Where, output: Output) -> None:
+async def delete(name: str, where: Where, tenant: str | None, output: Output) -> None:
     """Removes a schedule.
 
     Raises:
         CliError: if there is none of that name.
     """
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service = schedule_service(autoscaler.channel)
-        request = DeleteScheduleRequest(name=_PREFIX + name)
-        await _call(name, autoscaler, service.DeleteSchedule, request)
+    async with _calls(where, tenant) as call:
+        await call("DeleteSchedule", DeleteScheduleRequest(name=_PREFIX + name), name)
     if output is Output.JSON:
         print_json({"name": _PREFIX + name, "deleted": True})
     else:
         say(f"deleted {name}; tasks it has submitted go on")
 
 
-async def run_now(name: str, where: Where, output: Output) -> None:
+async def run_now(name: str, where: Where, tenant: str | None, output: Output) -> None:
     """Submits the task of a schedule now.
 
     Raises:
         CliError: if there is none of that name, or the task could not be submitted.
     """
-    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
-        service = schedule_service(autoscaler.channel)
-        request = RunScheduleRequest(name=_PREFIX + name)
-        answer = await _call(name, autoscaler, service.RunSchedule, request)
+    async with _calls(where, tenant) as call:
+        answer = await call("RunSchedule", RunScheduleRequest(name=_PREFIX + name), name)
     run = answer.run
     if output is Output.JSON:
         print_json(to_plain(run))
@@ -190,17 +191,32 @@ async def _request(deployment: str, options: CreateOptions, where: Where) -> Inf
         raise CliError(str(error), USAGE) from None
 
 
-async def _call(name: str, autoscaler: Any, method: Any, request: Any) -> Any:
-    """Calls; the hint for what is not there is about schedules."""
-    try:
-        return await autoscaler.call(method, request)
-    except CliError as error:
-        if error.exit_code != NOT_FOUND:
-            raise
-        raise CliError(
-            f"there is no schedule {name}. `forebay schedules list` shows those there are.",
-            NOT_FOUND,
-        ) from None
+class _Call(Protocol):
+    """Calls a method of ScheduleService; `schedule` is what it is about."""
+
+    async def __call__(self, method: str, request: Any, schedule: str = "") -> Any: ...
+
+
+@asynccontextmanager
+async def _calls(where: Where, tenant: str | None) -> AsyncIterator[_Call]:
+    """What calls the autoscaler in the name of a tenant."""
+    async with link_to(addresses.AUTOSCALER, where) as autoscaler:
+        service = schedule_service(autoscaler.channel)
+
+        async def call(method: str, request: Any, schedule: str = "") -> Any:
+            named = partial(getattr(service, method), metadata=tenant_metadata(tenant))
+            try:
+                return await autoscaler.call(named, request)
+            except CliError as error:
+                if error.exit_code != NOT_FOUND or not schedule:
+                    raise
+                raise CliError(
+                    f"there is no schedule {schedule}. `forebay schedules list` shows those there "
+                    "are.",
+                    NOT_FOUND,
+                ) from None
+
+        yield call
 
 
 def _labels(given: Sequence[str]) -> dict[str, str]:

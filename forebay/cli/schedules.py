@@ -11,6 +11,7 @@ from forebay.cli.options import (
 )
 from forebay.cli.output import Output
 from forebay.cli.running import run, where_of
+from forebay.cli.tasks_options import TenantOption
 
 app = typer.Typer(
     help="Submit tasks by the clock.",
@@ -43,6 +44,7 @@ def create(
     result_ttl_s: its.ResultTtlOption = None,
     callback_url: its.CallbackOption = None,
     router: RouterOption = None,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -69,11 +71,12 @@ def create(
         },
     )
     where = where_of(router=router, autoscaler=autoscaler, state_dir=state_dir)
-    run(command.create(name, deployment, options, where, output))
+    run(command.create(name, deployment, options, where, tenant, output))
 
 
 @app.command("list")
 def list_all(
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -81,12 +84,13 @@ def list_all(
     """List schedules with their next slot and what became of the last."""
     from forebay.cli import schedule_commands as command
 
-    run(command.list_all(where_of(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(command.list_all(where_of(autoscaler=autoscaler, state_dir=state_dir), tenant, output))
 
 
 @app.command()
 def show(
     name: its.ScheduleArgument,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -94,12 +98,13 @@ def show(
     """Show a schedule and its last runs."""
     from forebay.cli import schedule_commands as command
 
-    run(command.show(name, where_of(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(command.show(name, where_of(autoscaler=autoscaler, state_dir=state_dir), tenant, output))
 
 
 @app.command()
 def pause(
     name: its.ScheduleArgument,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -108,12 +113,13 @@ def pause(
     from forebay.cli import schedule_commands as command
 
     where = where_of(autoscaler=autoscaler, state_dir=state_dir)
-    run(command.set_paused(name, True, where, output))
+    run(command.set_paused(name, True, where, tenant, output))
 
 
 @app.command()
 def resume(
     name: its.ScheduleArgument,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -122,12 +128,13 @@ def resume(
     from forebay.cli import schedule_commands as command
 
     where = where_of(autoscaler=autoscaler, state_dir=state_dir)
-    run(command.set_paused(name, False, where, output))
+    run(command.set_paused(name, False, where, tenant, output))
 
 
 @app.command()
 def delete(
     name: its.ScheduleArgument,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -135,12 +142,13 @@ def delete(
     """Remove a schedule; tasks it has submitted go on."""
     from forebay.cli import schedule_commands as command
 
-    run(command.delete(name, where_of(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(command.delete(name, where_of(autoscaler=autoscaler, state_dir=state_dir), tenant, output))
 
 
 @app.command("run")
 def run_now(
     name: its.ScheduleArgument,
+    tenant: TenantOption = None,
     autoscaler: AutoscalerOption = None,
     state_dir: StateDirOption = None,
     output: OutputOption = Output.TABLE,
@@ -148,4 +156,4 @@ def run_now(
     """Submit its task now, beside its slots."""
     from forebay.cli import schedule_commands as command
 
-    run(command.run_now(name, where_of(autoscaler=autoscaler, state_dir=state_dir), output))
+    run(command.run_now(name, where_of(autoscaler=autoscaler, state_dir=state_dir), tenant, output))

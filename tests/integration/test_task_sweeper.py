@@ -1,6 +1,7 @@
 """The sweeper on a real nats-server: what each crash leaves behind, and what becomes of it."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -196,7 +197,8 @@ async def test_a_task_that_used_up_its_deliveries_fails_with_a_dead_letter(
     await eventually(is_told)
     if not told:
         await js.purge_stream(streams.ADVISORIES)
-    assert await swept.sweep() == {"undeliverable": 1}
+        assert await swept.sweep() == {}, "it is looked at twice"
+    assert await swept.sweep(THOROUGH_S) == {"undeliverable": 1}
     task = await swept.ended("t1")
     assert task.state == Task.STATE_FAILED
     assert task.outcome == OUTCOME_ABORTED
@@ -206,6 +208,21 @@ async def test_a_task_that_used_up_its_deliveries_fails_with_a_dead_letter(
     assert dead.envelope.body == b"body"
     assert await swept.count(streams.TASKS) == 1
     assert await swept.sweep(findings.SETTLED_AFTER_S + THOROUGH_S) == {}
+
+
+async def test_a_task_that_a_new_consumer_will_deliver_is_not_given_up(swept: Swept) -> None:
+    js = swept.link.jetstream
+    await swept.submit("t1")
+    advisory = {"stream": streams.TASKS, "consumer": "add_2", "stream_seq": 1, "deliveries": 100}
+    await js.publish(
+        f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{streams.TASKS}.add_2",
+        json.dumps(advisory).encode(),
+    )
+    await js.delete_consumer(streams.TASKS, "add_2")
+    await streams.ensure_consumer(js, "add", Task.PRIORITY_NORMAL)
+    assert await swept.sweep() == {}
+    assert await swept.sweep(THOROUGH_S) == {}
+    assert await swept.deliver()
 
 
 async def test_a_dead_letter_without_an_end_ends_its_task(swept: Swept) -> None:

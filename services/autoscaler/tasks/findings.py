@@ -133,7 +133,8 @@ class Seen:
             task = queued.task
             self.waiting.append(queued)
             self.lanes[task.deployment, task.priority] += 1
-            if task.expires_s <= now_s:
+            # The subject has whole seconds only, cut off.
+            if task.expires_s + 1 <= now_s:
                 self.due.append(queued)
             elif task.deployment in gone:
                 self.orphaned.append(queued)

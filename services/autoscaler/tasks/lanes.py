@@ -14,6 +14,7 @@ from services.autoscaler.tasks.findings import Queued, Repair, Seen
 from services.autoscaler.tasks.repairs import Repairs
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
+from services.wire.stream_reader import StoredMessage
 from services.wire.tasks import streams, subjects
 from services.wire.tasks.ledger import TaskLedger
 
@@ -59,6 +60,8 @@ class Lanes:
         self._clock = clock
         # Where the next thorough look goes on, when there are more than one looks at.
         self._next_lane = 0
+        # Those seen below their consumer's floor at the last look, by lane.
+        self._below: dict[tuple[str, int], frozenset[int]] = {}
         self._next_progress = 0
 
     async def look(self, repairs: Repairs, gone: Collection[str]) -> Queue:
@@ -127,32 +130,44 @@ class Lanes:
         """Ends tasks that their consumer is done with and that are still there.
 
         Those have used up their deliveries: all else leaves the queue before the consumer is done
-        with it, or has ended, which was looked for before.
+        with it, or has ended. To be sure they must be there at two looks in a row.
 
         Raises:
             nats.errors.Error: if NATS cannot be reached.
         """
         lanes, self._next_lane = _turn(sorted(queue.lanes), self._next_lane, MAX_LANES)
-        for deployment, priority in lanes:
-            name = streams.consumer(deployment, priority)
-            try:
-                info = await self._link.jetstream.consumer_info(streams.TASKS, name)
-            except nats.js.errors.NotFoundError:
-                continue
-            coming = (info.num_pending or 0) + (info.num_ack_pending or 0)
-            # With none of them delivered and unsettled, all that were delivered are done with.
-            done = info.ack_floor if info.num_ack_pending else info.delivered
-            floor = done.stream_seq if done else 0
-            if queue.lanes[deployment, priority] <= coming or not floor:
-                continue
-            lane = subjects.lane(deployment, priority)
-            for message in await self._ledger.reader.read(streams.TASKS, lane, 1, READ_COUNT):
-                one = Queued.of(message.subject)
-                if one is None or message.sequence > floor:
-                    break
-                task_id = one.task.task_id
-                if await self._ledger.ended(deployment, task_id, with_result=False) is None:
-                    await repairs.end_undelivered(message, name)
+        before = self._below
+        self._below = {lane: seen for lane, seen in before.items() if lane in queue.lanes}
+        for lane in lanes:
+            below = await self._below_floor(lane, queue.lanes[lane])
+            self._below[lane] = frozenset(message.sequence for message in below)
+            for message in below:
+                if message.sequence in before.get(lane, ()):
+                    await repairs.end_undelivered(message, streams.consumer(*lane))
+
+    async def _below_floor(self, lane: tuple[str, int], count: int) -> list[StoredMessage]:
+        """Tasks of a lane that have not ended and that its consumer is done with."""
+        try:
+            info = await self._link.jetstream.consumer_info(streams.TASKS, streams.consumer(*lane))
+        except nats.js.errors.NotFoundError:
+            return []
+        coming = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        # With none of them delivered and unsettled, all that were delivered are done with.
+        done = info.ack_floor if info.num_ack_pending else info.delivered
+        if count <= coming or not done:
+            return []
+        found = await self._ledger.reader.read(
+            streams.TASKS, subjects.lane(*lane), 1, count=READ_COUNT
+        )
+        below = [message for message in found if message.sequence <= done.stream_seq]
+        return [message for message in below if not await self._has_ended(message.subject)]
+
+    async def _has_ended(self, subject: str) -> bool:
+        one = Queued.of(subject)
+        if one is None:
+            return True
+        task = one.task
+        return await self._ledger.ended(task.deployment, task.task_id, False) is not None
 
     async def look_at_progress(self, repairs: Repairs) -> None:
         """Forgets what is known of attempts of tasks that are not in the queue.

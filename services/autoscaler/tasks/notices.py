@@ -2,6 +2,9 @@
 
 import json
 
+import nats.js.errors
+from nats.js import JetStreamContext
+
 from services.autoscaler.tasks import findings
 from services.autoscaler.tasks.findings import Repair
 from services.autoscaler.tasks.repairs import Repairs
@@ -16,11 +19,16 @@ LOOKED_FOR_S = 60.0
 
 
 async def read_advisories(
-    reader: StreamReader, repairs: Repairs, clock: ServerClock, after_sequence: int
+    js: JetStreamContext,
+    reader: StreamReader,
+    repairs: Repairs,
+    clock: ServerClock,
+    after_sequence: int,
 ) -> int:
     """Looks at what the server has said of tasks.
 
     Args:
+        js: tells of consumers.
         reader: of streams.
         repairs: carries out what is to be done.
         clock: tells how old an advisory is.
@@ -37,7 +45,7 @@ async def read_advisories(
         for message in found:
             said = _fields(message.data)
             if "MAX_DELIVERIES" in message.subject:
-                await _undelivered(reader, repairs, said)
+                await _undelivered(js, reader, repairs, said, message.stored_s)
             else:
                 age_s = clock.now_s() - message.stored_s
                 await _terminated(repairs, said, age_s)
@@ -78,14 +86,27 @@ async def read_dead(
             return after_sequence
 
 
-async def _undelivered(reader: StreamReader, repairs: Repairs, said: dict[str, object]) -> None:
-    sequence = said.get("stream_seq")
+async def _undelivered(
+    js: JetStreamContext,
+    reader: StreamReader,
+    repairs: Repairs,
+    said: dict[str, object],
+    said_s: float,
+) -> None:
+    sequence, consumer = said.get("stream_seq"), str(said.get("consumer"))
     if not isinstance(sequence, int):
+        return
+    try:
+        info = await js.consumer_info(streams.TASKS, consumer)
+    except nats.js.errors.NotFoundError:
+        return
+    if info.created is not None and info.created.timestamp() > said_s:
+        # One that was made anew delivers from the beginning.
         return
     found = await reader.read(streams.TASKS, ">", sequence, 1)
     # Otherwise it has left the queue since.
     if found and found[0].sequence == sequence:
-        await repairs.end_undelivered(found[0], str(said.get("consumer")))
+        await repairs.end_undelivered(found[0], consumer)
 
 
 async def _terminated(repairs: Repairs, said: dict[str, object], age_s: float) -> None:

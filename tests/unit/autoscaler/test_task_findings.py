@@ -19,7 +19,8 @@ def _subject(task_id: str, expires_s: float, deployment: str = "add", priority: 
 
 def test_a_task_is_due_when_its_time_is_over_and_not_before() -> None:
     seen = Seen()
-    seen.add([_subject("t1", NOW_S), _subject("t2", NOW_S + 1)], NOW_S, ())
+    # A subject says whole seconds: t2 expires within the second that has begun.
+    seen.add([_subject("t1", NOW_S - 1), _subject("t2", NOW_S)], NOW_S, ())
     assert [one.task.task_id for one in seen.due] == ["t1"]
     assert len(seen.waiting) == 2
     assert seen.lanes == {("add", 2): 2}
@@ -27,7 +28,7 @@ def test_a_task_is_due_when_its_time_is_over_and_not_before() -> None:
 
 def test_an_expired_task_of_a_deleted_deployment_is_ended_once() -> None:
     seen = Seen()
-    seen.add([_subject("t1", NOW_S), _subject("t2", NOW_S + 9)], NOW_S, {"add"})
+    seen.add([_subject("t1", NOW_S - 1), _subject("t2", NOW_S + 9)], NOW_S, {"add"})
     assert [one.task.task_id for one in seen.due] == ["t1"]
     assert [one.task.task_id for one in seen.orphaned] == ["t2"]
 

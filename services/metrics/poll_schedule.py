@@ -11,6 +11,9 @@ import heapq
 BUSY_INTERVAL_S = 1.0
 WORKED_INTERVAL_S = 5.0
 IDLE_INTERVAL_S = 20.0
+WORKED_FOR_S = 10.0
+"""How long after its last change something is taken to work."""
+
 ANSWER_TIMEOUT_S = 2.0
 """A question without an answer is asked again after this."""
 

@@ -25,6 +25,7 @@ from services.metrics.arrivals import ArrivalWindow, QueueState
 from services.metrics.poll_schedule import (
     BUSY_INTERVAL_S,
     IDLE_INTERVAL_S,
+    WORKED_FOR_S,
     WORKED_INTERVAL_S,
     PollSchedule,
 )
@@ -53,7 +54,6 @@ EXISTS_FOR_S = 3 * IDLE_INTERVAL_S
 """How long a consumer is taken to exist after its last answer. That it was deleted is heard at
 once; this is for when that was missed."""
 
-WORKED_FOR_S = 10.0
 OLDEST_AGAIN_S = 5.0
 
 _DELETED_ADVISORY = f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.{streams.REQUESTS}.*"

@@ -7,15 +7,23 @@ again. A lane whose consumer went away is in doubt until the stream has said tha
 of that lane, and so is, once, each lane without a consumer when its deployment is first heard of.
 
 A stream without a message clears every doubt: then nobody has a task.
+
+A lane that was empty is *quiet* until somebody says that a task of it waits, which whoever stores
+one does. It is asked for seldom, and taken to be empty while the stream answers.
 """
 
 from dataclasses import dataclass
 
 from services.metrics.arrivals import ArrivalWindow, QueueState
+from services.metrics.poll_schedule import IDLE_INTERVAL_S
 from services.wire.tasks.streams import PRIORITIES
 
 EVERY_PRIORITY = 0
 """Stands for all lanes of a deployment that has no consumer at all."""
+
+QUIET_FOR_S = 3 * IDLE_INTERVAL_S
+"""How long a lane is taken to be quiet after its last answer. The word of a task may be missed: of
+one whose router died between storing it and saying so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,8 @@ class Lane:
         state: as last told; None is not known.
         state_s: when that was asked for.
         asked_s: when it was asked for last.
+        heard_s: when somebody last said that a task of it waits.
+        moved_s: when it was last told to be other than before.
         made_s: when its consumer was made, if that was heard and it has told nothing yet.
     """
 
@@ -51,7 +61,14 @@ class Lane:
     state: QueueState | None = None
     state_s: float = float("-inf")
     asked_s: float = float("-inf")
+    heard_s: float = float("-inf")
+    moved_s: float = float("-inf")
     made_s: float | None = None
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether it was empty and nobody has spoken of a task since it was asked for."""
+        return self.state is not None and self.state.empty and self.heard_s < self.state_s
 
 
 class TaskLanes:
@@ -123,7 +140,9 @@ class TaskLanes:
             for priority in self._consumers.get(new, ()):
                 self._add_lane(new, priority)
         self._declared = deployments
-        self._settle()
+        if not self.stream_is_empty:
+            # It may hold strays by now if it was: the next answer tells.
+            self._settle()
 
     def told_stream(self, asked_s: float, message_count: int) -> None:
         """Takes what the stream says of itself.
@@ -184,6 +203,8 @@ class TaskLanes:
         if lane.made_s is not None:
             lane.arrivals.add(lane.made_s, QueueState(state.incarnation, 0, 0, 0, 0, 0))
             lane.made_s = None
+        if lane.state != state:
+            lane.moved_s = now_s
         lane.state, lane.state_s = state, lane.asked_s
         lane.arrivals.add(now_s, state)
 
@@ -224,6 +245,8 @@ class TaskLanes:
                 age_s = now_s - lane.state_s
                 queued += lane.state.pending
                 ongoing += lane.state.ongoing
+                if lane.is_quiet and age_s <= QUIET_FOR_S:
+                    age_s = now_s - self._stream_s
             if age_s > stale_after_s:
                 return None
             oldest_s = max(oldest_s, age_s)

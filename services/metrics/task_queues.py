@@ -8,8 +8,8 @@ and every task has a subject of its own, so the stream cannot be asked which lan
   costs this one question, however many deployments it has.
 - CONSUMER.NAMES, when there are tasks, and again if the stream counts other consumers than are
   known here. Those made and deleted are heard of at once.
-- CONSUMER.INFO of each lane with a consumer: every second while it holds anything; while others'
-  tasks are stored every RESTING_INTERVAL_S, else seldom; and when somebody says that a task waits.
+- CONSUMER.INFO of each lane with a consumer: every second while it holds anything, seldom while it
+  does not, and when somebody says that a task waits.
 - The last message of a lane (direct get), if its consumer went away, and once for each deployment
   that is new while there are tasks: are there any that nobody can count?
 """
@@ -18,7 +18,13 @@ import structlog
 
 from services.metrics.arrivals import QueueState
 from services.metrics.dead_tasks import DeadTasks
-from services.metrics.poll_schedule import BUSY_INTERVAL_S, IDLE_INTERVAL_S, PollSchedule
+from services.metrics.poll_schedule import (
+    BUSY_INTERVAL_S,
+    IDLE_INTERVAL_S,
+    WORKED_FOR_S,
+    WORKED_INTERVAL_S,
+    PollSchedule,
+)
 from services.metrics.questions import (
     CONSUMER_MISSING,
     MAX_POLLS_PER_S,
@@ -30,16 +36,13 @@ from services.metrics.questions import (
     last_token,
     said,
 )
-from services.metrics.task_lanes import EVERY_PRIORITY, Lane, TaskLanes, TaskSignals, parse
+from services.metrics.task_lanes import EVERY_PRIORITY, TaskLanes, TaskSignals, parse
 from services.runtime.clock import Clock
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
 from services.wire.tasks import streams, subjects
 
 log = structlog.get_logger()
-
-RESTING_INTERVAL_S = 3.0
-"""Between questions about an empty lane while others hold tasks: well within STALE_AFTER_S."""
 
 _ADVISORY = "$JS.EVENT.ADVISORY.CONSUMER"
 _NOT_FOUND = b"NATS/1.0 404"
@@ -183,17 +186,12 @@ class TaskQueues:
             # Its consumers are gone with the stream that was.
             self._forget()
             self._stream_created = answer["created"]
-        was_empty = self._lanes.stream_is_empty
         self._lanes.told_stream(float.fromhex(token), answer["state"]["messages"])
-        now_s = self._clock.monotonic_s()
         if self._lanes.stream_is_empty:
             return
-        if was_empty:
-            for deployment, priority in self._lanes.lanes:
-                self._by(now_s, deployment, priority, RESTING_INTERVAL_S)
         known = self._lanes.listed
         if not known or answer["state"]["consumer_count"] != self._lanes.consumer_count:
-            self._ask_names(now_s)
+            self._ask_names(self._clock.monotonic_s())
 
     def _on_names(self, token: str, data: bytes, _: bytes) -> None:
         answer = said(data)
@@ -227,14 +225,11 @@ class TaskQueues:
             else:
                 self._schedule.answered(now_s, name, BUSY_INTERVAL_S)
             return
-        state = QueueState.of(answer)
-        self._lanes.told_lane(now_s, lane, state)
-        self._schedule.answered(now_s, name, self._pause_s(state))
-
-    def _pause_s(self, state: QueueState) -> float:
-        if not state.empty:
-            return BUSY_INTERVAL_S
-        return IDLE_INTERVAL_S if self._lanes.stream_is_empty else RESTING_INTERVAL_S
+        self._lanes.told_lane(now_s, lane, QueueState.of(answer))
+        worked = now_s - lane.moved_s < WORKED_FOR_S
+        pause_s = WORKED_INTERVAL_S if worked else IDLE_INTERVAL_S
+        # Not quiet either is one of which somebody spoke while it was asked for.
+        self._schedule.answered(now_s, name, pause_s if lane.is_quiet else BUSY_INTERVAL_S)
 
     def _on_strays(self, token: str, _: bytes, headers: bytes) -> None:
         deployment, _dot, last = token.partition(".")
@@ -267,21 +262,17 @@ class TaskQueues:
         if not priority.isdigit() or int(priority) not in streams.PRIORITIES:
             return
         now_s = self._clock.monotonic_s()
-        if self._lanes.there(deployment, int(priority)) is not None:
-            self._schedule.add(now_s, streams.consumer(deployment, int(priority)))
-            self._by(now_s, deployment, int(priority), BUSY_INTERVAL_S)
+        lane = self._lanes.there(deployment, int(priority))
+        if lane is not None:
+            lane.heard_s = now_s
+            name = streams.consumer(deployment, int(priority))
+            self._schedule.add(now_s, name)
+            self._schedule.by(max(now_s, lane.asked_s + BUSY_INTERVAL_S), name)
 
     def _on_dead(self, subject: bytes, _: bytes, __: bytes, ___: bytes | None) -> None:
         deployment, task_id = subject.decode().rsplit(".", 2)[1:]
         if self._deployments.get(f"spec.{deployment}") is not None:
             self._dead.add(deployment, task_id)
-
-    def _by(self, now_s: float, deployment: str, priority: int, after_s: float) -> None:
-        """Has a lane asked for once it has not been for so long."""
-        lane: Lane | None = self._lanes.lane(deployment, priority)
-        if lane is not None:
-            due_s = max(now_s, lane.asked_s + after_s)
-            self._schedule.by(due_s, streams.consumer(deployment, priority))
 
 
 def _strays_key(deployment: str, priority: int) -> str:

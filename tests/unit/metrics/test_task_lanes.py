@@ -4,7 +4,7 @@ import pytest
 
 from services.metrics.arrivals import QueueState
 from services.metrics.dead_tasks import MAX_REMEMBERED, DeadTasks
-from services.metrics.task_lanes import EVERY_PRIORITY, Lane, TaskLanes, parse
+from services.metrics.task_lanes import EVERY_PRIORITY, QUIET_FOR_S, Lane, TaskLanes, parse
 
 STALE_S = 5.0
 
@@ -65,6 +65,25 @@ def test_lanes_of_all_priorities_are_one_load_as_old_as_the_oldest() -> None:
     assert counts(known, 105.1) is None
 
 
+def test_a_quiet_lane_is_empty_while_the_stream_answers_and_nobody_speaks_of_a_task() -> None:
+    known = lanes("add", messages=7, consumers=("add_1", "add_2", "add_3"))
+    quiet = [tell(known, 100.0, priority) for priority in (1, 2, 3)]
+    known.told_stream(119.0, 7)
+    found = known.signals(120.0, "add", STALE_S)
+    assert found is not None
+    assert (found.queued, found.ongoing, found.age_s) == (0, 0, 1.0)
+    assert counts(known, 124.1) is None
+    known.told_stream(124.0, 7)
+    quiet[1].heard_s = 124.0
+    assert counts(known, 124.1) is None
+    tell(known, 124.2, 2, queued=1)
+    assert counts(known, 124.2) == (1, 0)
+    known.told_stream(100.0 + QUIET_FOR_S, 7)
+    tell(known, 100.0 + QUIET_FOR_S, 2)
+    assert counts(known, 100.0 + QUIET_FOR_S) == (0, 0)
+    assert counts(known, 100.1 + QUIET_FOR_S) is None
+
+
 def test_without_a_consumer_nothing_waits_once_the_stream_was_asked_for_strays() -> None:
     known = lanes("add", "other", messages=3, consumers=("other_2",))
     assert sorted(known.doubts) == [("add", EVERY_PRIORITY), ("other", 1), ("other", 3)]
@@ -74,6 +93,14 @@ def test_without_a_consumer_nothing_waits_once_the_stream_was_asked_for_strays()
     assert counts(known, 105.1) is None
     known.told_stream(105.0, 3)
     assert counts(known, 105.1) == (0, 0)
+
+
+def test_that_the_stream_was_empty_says_nothing_of_a_deployment_that_came_later() -> None:
+    known = lanes()
+    known.declare({"add"})
+    known.told_stream(101.0, 2)
+    assert known.doubts == [("add", EVERY_PRIORITY)]
+    assert counts(known, 101.0) is None
 
 
 def test_strays_make_a_deployment_unknown_until_their_consumer_is_there_again() -> None:

@@ -92,6 +92,11 @@ class Feeding:
         """Requests and tasks that were inside when Triton, or the model's process, died."""
         return self._requests.lost_count + self._tasks.lost_count
 
+    @property
+    def excused(self) -> bool:
+        """Whether Triton died of a task that had been in one that died before."""
+        return self._tasks.excused
+
     async def run(self) -> str:
         """Pulls and runs requests and tasks until Triton must be started anew; returns why.
 

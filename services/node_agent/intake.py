@@ -236,8 +236,8 @@ class Intake:
         )
         self._ongoing[id(request)] = request
         self._slots.request_came(id(request), now_s)
-        if self._slots.tasks:
-            # Few are asked for at a time then.
+        if not self._credit.on_the_way:
+            # Few are asked for at a time while there are tasks.
             self._pull()
         task = asyncio.get_running_loop().create_task(self._serve(request))
         self._tasks.add(task)

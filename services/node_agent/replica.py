@@ -73,6 +73,7 @@ class Replica:
         self._answered_count = 0
         self._died_under_requests = False
         self._after_loss = False
+        self._excused = False
         self._description: dict[str, bytes] = {}
 
     @property
@@ -134,6 +135,7 @@ class Replica:
             connections = link.connections
             self._after_loss = self._died_under_requests
             self._answered_count, self._died_under_requests = 0, False
+            self._excused = False
             try:
                 await self._start()
                 self._note_startup()
@@ -155,6 +157,7 @@ class Replica:
             self._failures = self._failures.after_failure(
                 proven=self._answered_count > 0 or ready_for_s >= PROVEN_AFTER_S,
                 under_requests=self._died_under_requests,
+                excused=self._excused,
             )
             await self._rest(reason)
 
@@ -306,6 +309,7 @@ class Replica:
             # Their calls fail now that Triton is gone, which gives requests and tasks back.
             await self._feeding.give_back(GIVE_BACK_S)
             self._died_under_requests = self._feeding.lost_count > 0
+            self._excused = self._feeding.excused
             raise ReplicaFailedError(reason)
         finally:
             await end(feeding, exited, *beside)

@@ -18,21 +18,26 @@ class Failures:
 
     Attributes:
         own: failures to start, and deaths with nothing inside.
-        under_requests: deaths with requests inside.
+        under_requests: deaths with requests or tasks inside.
     """
 
     own: int = 0
     under_requests: int = 0
 
-    def after_failure(self, *, proven: bool, under_requests: bool) -> "Failures":
+    def after_failure(
+        self, *, proven: bool, under_requests: bool, excused: bool = False
+    ) -> "Failures":
         """One failure more.
 
         Args:
             proven: it had been READY for PROVEN_AFTER_S or had answered a request since its last
                 start; then counting starts anew.
-            under_requests: there were requests inside.
+            under_requests: there were requests or tasks inside.
+            excused: it is known whose fault it was, and that is not the replica's.
         """
         own, under = (0, 0) if proven else (self.own, self.under_requests)
+        if excused:
+            return Failures(own, under)
         return Failures(own, under + 1) if under_requests else Failures(own + 1, under)
 
     @property

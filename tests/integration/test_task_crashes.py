@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from forebay.v1.node_pb2 import ReplicaStatus
 from forebay.v1.task_pb2 import Task
 from services.wire.stored_publisher import StreamFullError
 from services.wire.tasks import streams
@@ -85,6 +86,18 @@ async def test_tasks_survive_a_nats_server_that_is_killed_again_and_again(
         await node.queue_empty()
         info = await node.link.jetstream.stream_info(streams.ENDED)
         assert info.state.messages == 300
+
+
+async def test_a_replica_outlives_many_tasks_that_kill_it(node: TaskNode) -> None:
+    async with node.agent():
+        replica = await node.run_replica(slots=8)
+        ids = [await node.submit("exit", max_retries=0) for _ in range(8)]
+        tasks = await node.all_ended(ids, timeout_s=100)
+        assert {task.state for task in tasks} == {Task.STATE_FAILED}
+        assert [task.attempt_count for task in tasks] == [1] * 8
+        assert said(await node.ended(await node.submit("still here"))) == "still here"
+        assert node.status(replica).state != ReplicaStatus.STATE_FAILED
+        await node.queue_empty()
 
 
 async def test_a_result_waits_until_there_is_room_for_it(node: TaskNode, notes: Notes) -> None:

@@ -76,6 +76,8 @@ class TaskAttempts:
         held: tasks that were delivered and are not settled, by id.
         answered_count: tasks that Triton answered.
         lost_count: tasks that were inside when Triton died or was ended for one of them.
+        excused: Triton died of a task that had been in one that died before, or was ended for one
+            that was cancelled: the replica is not to blame.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class TaskAttempts:
         self.held: dict[str, OngoingTask] = {}
         self.answered_count = 0
         self.lost_count = 0
+        self.excused = False
 
     @property
     def backlogged(self) -> bool:
@@ -313,6 +316,7 @@ class TaskAttempts:
             )
             if task.suspect:
                 return settlement.lost(task, why)
+            self._blame(task)
             last = settlement.attempt(task, OUTCOME_DEADLINE_EXCEEDED, why)
             return settlement.count(task, last)
         if slots.recycled:
@@ -321,8 +325,14 @@ class TaskAttempts:
         self._give_up(f"the model's process died: {reason}")
         if slots.lost_together > 1:
             return settlement.lost(task, reason)
+        self._blame(task)
         why = f"the replica died while it ran this task and nothing else: {reason}"
         return settlement.count(task, settlement.attempt(task, OUTCOME_ABORTED, why))
+
+    def _blame(self, task: OngoingTask) -> None:
+        # A model that dies of every task is broken; a task that kills models again and again is not
+        # the model's fault, and there may be a hundred of them.
+        self.excused = task.alone or task.known.failed_count > 0
 
     async def _after_recycle(self, task: OngoingTask) -> None:
         """Triton was ended on purpose, for another task or request, or for this one's cancel."""
@@ -356,6 +366,7 @@ class TaskAttempts:
             return
         log.info("task.stopped", task_id=task.envelope.task_id)
         self._slots.recycled = True
+        self.excused = True
         self._give_up("a cancelled task ran on")
 
     def _note_usage(self, task: OngoingTask, busy_s: float) -> None:

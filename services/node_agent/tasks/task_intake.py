@@ -96,6 +96,11 @@ class TaskIntake:
         """Tasks that were inside when Triton died or was ended for one of them."""
         return self._attempts.lost_count
 
+    @property
+    def excused(self) -> bool:
+        """Whether Triton died of a task that had been in one that died before."""
+        return self._attempts.excused
+
     async def run(self) -> None:
         """Takes and runs tasks until cancelled; then `close`."""
         client, deployment = self._link.client, self._deployment

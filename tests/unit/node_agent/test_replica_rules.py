@@ -55,6 +55,14 @@ def test_one_request_cannot_break_a_replica_but_dying_of_every_request_does() ->
     assert failures.broken
 
 
+def test_a_death_whose_cause_is_known_is_not_held_against_the_replica() -> None:
+    failures = Failures(under_requests=1)
+    for _ in range(3 * MAX_DEATHS_UNDER_REQUESTS):
+        failures = failures.after_failure(proven=False, under_requests=True, excused=True)
+    assert failures == Failures(under_requests=1)
+    assert failures.wait_s(failure_retry_s=60) == 0.5
+
+
 def assigned(*ids: str, revision: int = 1, epoch: int = 1) -> AssignedSet:
     return AssignedSet(tuple(Assignment(replica_id=i) for i in ids), revision, epoch)
 

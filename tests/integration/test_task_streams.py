@@ -14,8 +14,9 @@ from forebay.v1.envelope_pb2 import OUTCOME_OK
 from forebay.v1.task_pb2_grpc import TaskServiceStub
 from services.router.main import serve
 from services.router.settings import RouterSettings
-from services.router.tasks import open_streams
+from services.router.tasks import notices, open_streams
 from services.wire.channels import open_channel
+from services.wire.tasks import subjects
 from tests.support.eventually import eventually
 from tests.support.serving import serving
 from tests.support.task_service import PARENT, TaskStation, submission, task_station
@@ -95,3 +96,17 @@ async def test_a_call_that_is_dropped_gives_its_room_back(station: TaskStation) 
         call.cancel()
     told = await station.submit_many([large] * 3, group=1)
     assert {each.outcome for each in told} == {OUTCOME_OK}
+
+
+async def test_replicas_are_told_of_many_tasks_with_few_words(station: TaskStation) -> None:
+    loop = asyncio.get_running_loop()
+    told_s: list[float] = []
+    await station.link.client.subscribe_direct(
+        subjects.waiting("echo"), lambda *_: told_s.append(loop.time())
+    )
+    await station.link.client.flush()
+    began_s = loop.time()
+    await station.submit_many([submission()] * 1000)
+    took_s = loop.time() - began_s
+    await station.link.client.flush()
+    assert 1 <= len(told_s) <= took_s / notices.LEAST_PAUSE_S + 2

@@ -142,8 +142,9 @@ class EndedFeed:
 
     async def _begin(self) -> None:
         self._got.clear()
-        self._deliveries = 0
-        self._broken = ""
+        self._deliveries = self._owed_count = 0
+        # Until there is one.
+        self._broken = "there is no consumer"
         self._connections = self._link.connections
         # A name and an inbox of its own: what an earlier one still sends is told apart.
         self._consumers += 1
@@ -162,6 +163,7 @@ class EndedFeed:
                 inactive_threshold=LEFT_ALONE_S,
             ),
         )
+        self._broken = ""
         if self._old_end is None:
             self._old_end = await self._last_position(info)
         self._note_caught_up()

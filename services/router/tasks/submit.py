@@ -5,7 +5,8 @@ which JetStream keeps one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import nats.errors
@@ -18,6 +19,7 @@ from forebay.v1.envelope_pb2 import (
     OUTCOME_OK,
     OUTCOME_RESOURCE_EXHAUSTED,
     OUTCOME_UNAVAILABLE,
+    Outcome,
 )
 from forebay.v1.task_pb2 import SubmitTaskRequest
 from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope
@@ -114,17 +116,10 @@ class Submitter:
         self, submitted: SubmitTaskRequest, call: TaskCall
     ) -> tuple[TaskEnvelope, bool]:
         """Stores one task for which there is room; otherwise as `submit`."""
-        label, outcome = "", OUTCOME_OK
-        try:
+        with self._counted(submitted.request.model_name):
             deployment = self._deployment(submitted.request.model_name)
-            label = submitted.request.model_name
             envelope = self._envelope(submitted, deployment, call)
             return envelope, await self._traced(envelope)
-        except OutcomeError as error:
-            outcome = error.outcome
-            raise
-        finally:
-            self._counters.submitted_tasks[label, LABELS[outcome]] += 1
 
     async def store_again(self, dead: DeadTask, call: TaskCall) -> TaskEnvelope:
         """Stores a failed task as a new one.
@@ -137,12 +132,29 @@ class Submitter:
         # They name the failed one.
         submitted.task.ClearField("idempotency_key")
         submitted.task.ClearField("batch_index")
-        deployment = self._deployment(dead.envelope.deployment)
-        envelope = self._envelope(submitted, deployment, call, retry_of=dead.task.name)
-        if dead.envelope.task.HasField("batch_index"):
-            envelope.task.batch_index = dead.envelope.task.batch_index
-        await self._traced(envelope)
-        return envelope
+        with self._counted(dead.envelope.deployment):
+            deployment = self._deployment(dead.envelope.deployment)
+            envelope = self._envelope(submitted, deployment, call, retry_of=dead.task.name)
+            if dead.envelope.task.HasField("batch_index"):
+                envelope.task.batch_index = dead.envelope.task.batch_index
+            await self._traced(envelope)
+            return envelope
+
+    @contextmanager
+    def _counted(self, deployment_id: str) -> Iterator[None]:
+        """Counts how a submission ends; one that its caller drops is not counted."""
+
+        def count(outcome: Outcome) -> None:
+            known = self._directory.get(deployment_id) is not None
+            label = deployment_id if known else ""
+            self._counters.submitted_tasks[label, LABELS[outcome]] += 1
+
+        try:
+            yield
+        except OutcomeError as error:
+            count(error.outcome)
+            raise
+        count(OUTCOME_OK)
 
     def _envelope(
         self,

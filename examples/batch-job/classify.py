@@ -1,6 +1,6 @@
 """Classifies the rows of a large file in shards, on as many replicas as the queue asks for.
 
-forebay run examples/batch-job/classify.py
+forebay run examples/batch-job/classify.py [ROWS]
 """
 
 import collections
@@ -61,10 +61,11 @@ def shards(path: Path) -> Iterator[list[str]]:
 
 def main() -> None:
     """Classifies the file, and says what there was and how long it took."""
-    source = Path("rows.jsonl")
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else ROWS
+    source = Path(f"rows-{count}.jsonl")
     target = Path("labels.jsonl")
     if not source.exists():
-        write_rows(source, ROWS)
+        write_rows(source, count)
     counts: collections.Counter[str] = collections.Counter()
     began_s = time.monotonic()
     with target.open("w") as answers:

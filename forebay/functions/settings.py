@@ -46,14 +46,12 @@ class FunctionSettings:
         """`max_ongoing_requests`, or what it is by default.
 
         As many as the workers can work on, and once more, so that the next is there when one is
-        done. More would only wait in Triton, where no idle replica can take them, and where their
-        attempt's time runs.
+        done. More would only wait in Triton, where no idle replica can take them.
         """
         if self.max_ongoing_requests is not None:
             return self.max_ongoing_requests
         each = self.max_batch_size if self.batch else 1
-        wanted = each * (self.workers + 1) if self.batch else self.workers + 1
-        return min(MAX_SLOTS, wanted)
+        return min(MAX_SLOTS, each * (self.workers + 1))
 
     def spec(self, source: Source) -> DeploymentSpec:
         """The deployment, as a file would declare it.

@@ -101,6 +101,8 @@ async def leading(url: str, must_lead: bool = True) -> AsyncIterator[Leading]:
         yield Leading(link, ledger, deployments, leadership, clock, server_clock)
     finally:
         stopping.set()
-        await running
-        await leadership.release()
-        await link.close()
+        try:
+            await running
+            await leadership.release()
+        finally:
+            await link.close()

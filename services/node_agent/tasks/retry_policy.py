@@ -27,6 +27,8 @@ GIVEN_BACK_S = 0.05
 """Before a task that was given back is delivered again: at once, it could come back to where it
 came from."""
 
+MAX_GIVEN_BACK_S = 30.0
+
 MIN_JITTER_RATIO = 0.8
 
 _PERMANENT = re.compile(r"(^|: )permanent: ")
@@ -84,6 +86,18 @@ def refusal_s(refused_count: int) -> float:
         refused_count: refusals so far, at least 1.
     """
     return float(min(MAX_REFUSAL_S, FIRST_REFUSAL_S * 2.0 ** min(refused_count - 1, 60)))
+
+
+def given_back_s(given_back_count: int) -> float:
+    """Seconds until a task that was given back is delivered again: longer each time.
+
+    A task that waits to run alone is given back whenever one before it kills the replica, and the
+    queue has only so many deliveries for it.
+
+    Args:
+        given_back_count: times before this one, from 0.
+    """
+    return float(min(MAX_GIVEN_BACK_S, GIVEN_BACK_S * 2.0 ** min(given_back_count, 60)))
 
 
 def agents_lost(delivery: int, accounted_count: int) -> int:

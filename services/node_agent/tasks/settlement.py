@@ -143,9 +143,9 @@ class Settlement:
         delay_s = retry_policy.refusal_s(refused)
         await self._again(task, records.given_back(task), delay_s, last.error)
 
-    async def give_back(self, task: OngoingTask, delay_s: float | None = None) -> None:
+    async def give_back(self, task: OngoingTask) -> None:
         """Has a task delivered again, and counts nothing."""
-        delay_s = retry_policy.GIVEN_BACK_S if delay_s is None else delay_s
+        delay_s = retry_policy.given_back_s(records.refused_count(task.known))
         await self._again(task, records.given_back(task), delay_s, "")
 
     async def not_yet(self, task: OngoingTask, delay_s: float) -> None:

@@ -6,7 +6,8 @@ requests are asked for at a time, so that at most the slots and these few are in
 for before the first task came runs out within EXPIRES_S of credit.py, and may come on top so long.
 
 A task that was in a replica when that died, beside others, runs alone, so that it shows who did it:
-it waits for the other tasks, then no request is asked for any more until it has run.
+it waits for the other tasks, then no request is asked for any more until it has run. Between two
+such tasks it is the turn of a few requests.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,9 @@ TASKS_AROUND_S = 5.0
 SHORT_EXPIRES_S = 0.5
 """How long a pull of requests stays open while there are tasks: one that is to run alone waits for
 it to run out."""
+
+TURN_EXPIRES_S = 0.05
+"""The same between two tasks that run alone."""
 
 
 def _nothing() -> None:
@@ -67,6 +71,7 @@ class Slots:
         self._last_task_s = float("-inf")
         self._waiting_alone = 0
         self._alone_runs = False
+        self._requests_turn = False
 
     @property
     def kept_for_requests(self) -> int:
@@ -86,7 +91,8 @@ class Slots:
     def requests_wanted(self, now_s: float) -> int:
         """How many requests to ask for now."""
         if self._waiting_alone and (not self.running or self._alone_runs):
-            return 0
+            few = min(self._few, self._slots - self.requests) - self.credit.on_the_way
+            return max(0, few) if self._requests_turn else 0
         if not self.tasks and now_s - self._last_task_s > TASKS_AROUND_S / 10:
             return self.credit.wanted(self.requests)
         allowed = min(
@@ -100,6 +106,9 @@ class Slots:
         """Notes a pull of requests; returns its name and for how long it is to stay open."""
         if not self.credit.on_the_way:
             self._open_since_s = now_s
+        if self._requests_turn:
+            self._requests_turn = False
+            return self.credit.open(count, now_s, TURN_EXPIRES_S), TURN_EXPIRES_S
         around = self.tasks or now_s - self._last_task_s < TASKS_AROUND_S
         expires_s = SHORT_EXPIRES_S if around else EXPIRES_S
         return self.credit.open(count, now_s, expires_s), expires_s
@@ -158,7 +167,10 @@ class Slots:
         """
         if self._alone_runs:
             return False
-        return not alone or not (self.running or self.requests or self.credit.on_the_way)
+        if not alone:
+            return True
+        requests = self.requests or self.credit.on_the_way or self._requests_turn
+        return not (self.running or requests)
 
     def started(self, key: int, now_s: float, alone: bool) -> None:
         """A task was given to Triton; `key` tells it from all others inside."""
@@ -172,6 +184,7 @@ class Slots:
         self.line.leave(key, now_s)
         if alone:
             self._alone_runs = False
+            self._requests_turn = self._waiting_alone > 1
 
     def note_loss(self) -> None:
         """Triton died; the first word of it says how many were inside."""

@@ -12,6 +12,7 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.node_agent.tasks import retry_policy
 from services.node_agent.tasks.retry_policy import Verdict, judge
+from services.wire.tasks.streams import MAX_DELIVER
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,17 @@ def test_refusals_are_given_minutes_not_hours() -> None:
     pauses = [retry_policy.refusal_s(n) for n in range(1, retry_policy.MAX_REFUSALS + 1)]
     assert pauses[:3] == pytest.approx([0.2, 0.4, 0.8])
     assert 120 < sum(pauses) < 600
+
+
+def test_a_task_that_is_given_back_again_and_again_keeps_within_its_deliveries() -> None:
+    """Behind a hundred others that kill the replica, 5 s each."""
+    clock_s, deliveries = 0.0, 0
+    while clock_s < 500:
+        clock_s += max(5.0, retry_policy.given_back_s(deliveries))
+        deliveries += 1
+    assert deliveries < MAX_DELIVER / 3
+    assert retry_policy.given_back_s(0) == 0.05
+    assert retry_policy.given_back_s(10_000) == 30
 
 
 def test_deliveries_that_nobody_accounts_for_ended_with_their_agents() -> None:

@@ -6,6 +6,7 @@ from services.node_agent.credit import EXPIRES_S
 from services.node_agent.tasks.slots import (
     SHORT_EXPIRES_S,
     TASKS_AROUND_S,
+    TURN_EXPIRES_S,
     UNFILLED_S,
     Slots,
 )
@@ -152,6 +153,17 @@ def test_two_that_run_alone_run_one_after_the_other() -> None:
     assert not slots.may_start(alone=True)
     stop(slots, alone=True)
     slots.alone_over()
+    slots.task_left(0)
+    # Between them a few requests may come, for a moment.
+    assert not slots.may_start(alone=True)
+    assert slots.requests_wanted(0) == 1
+    assert slots.open_requests(1, 0)[1] == TURN_EXPIRES_S
+    assert slots.requests_wanted(0) == 0
+    slots.credit.delivered()
+    come(slots)
+    assert not slots.may_start(alone=True)
+    leave(slots)
+    assert slots.requests_wanted(0) == 0
     assert slots.may_start(alone=True)
     assert slots.room_for_tasks() == 0
 

@@ -123,7 +123,6 @@ class BatchRun:
                     f"the run was begun as batch {begun.batch!r}, not {file.batch!r}: leave "
                     "--batch out, or begin again with --force"
                 )
-        self._resumes = begun is not None
         batch = begun.batch if begun else file.batch
         # Rows of one task go together: begin with the first of the task that holds the next row.
         self._first = (begun.done if begun else 0) // batch_size * batch_size
@@ -162,6 +161,8 @@ class BatchRun:
             self._errors.publish()
         else:
             self._errors.discard()
+            # Of a run before, if this one was told to write over it.
+            self._file.errors.unlink(missing_ok=True)
         self._saved_to.unlink(missing_ok=True)
         return Summary(
             self.state.job.row_count,
@@ -205,16 +206,17 @@ class BatchRun:
         return begun
 
     def _open(self) -> None:
-        if not self._resumes:
-            self._sink.discard()
-            self._errors.discard()
         try:
             self._sink.open(self.state.answers)
             self._errors.open(self.state.errors_bytes)
             # Before the first task: whoever goes on must know the batch.
             checkpoints.save(self._saved_to, self.state)
-        except OSError as error:
-            raise _not_written(self._file.target, error) from error
+        except BaseException as error:
+            self._sink.close()
+            self._errors.close()
+            if isinstance(error, OSError):
+                raise _not_written(self._file.target, error) from error
+            raise
 
     def _close(self) -> None:
         """Keeps what there is, also if the run is interrupted."""

@@ -56,16 +56,19 @@ class Lines:
             BatchFileError: if the file is shorter than that, or another run writes to it.
         """
         self._file = self._partial.open("ab")
-        lock(self._file.fileno(), self._target)
-        size_bytes = self._partial.stat().st_size
-        if size_bytes < mark:
+        try:
+            lock(self._file.fileno(), self._target)
+            size_bytes = self._partial.stat().st_size
+            if size_bytes < mark:
+                raise BatchFileError(
+                    f"{self._partial} has {size_bytes} bytes where {mark} were written: begin "
+                    "again with --force"
+                )
+            # A line that was cut off, and what its checkpoint does not speak of.
+            self._file.truncate(mark)
+        except BaseException:
             self.close()
-            raise BatchFileError(
-                f"{self._partial} has {size_bytes} bytes where {mark} were written: begin again "
-                "with --force"
-            )
-        # A line that was cut off, and what its checkpoint does not speak of.
-        self._file.truncate(mark)
+            raise
 
     def write(self, answer: Any) -> None:
         """Adds an answer.
@@ -127,16 +130,19 @@ class ParquetParts:
         """
         self._folder.mkdir(exist_ok=True)
         self._held = os.open(self._folder, os.O_RDONLY)
-        lock(self._held, self._target)
-        self._count = mark
-        wanted = {self._part(number) for number in range(mark)}
-        for found in self._folder.iterdir():
-            if found not in wanted:
-                found.unlink()
-        missing = [part for part in sorted(wanted) if not part.exists()]
-        if missing:
+        try:
+            lock(self._held, self._target)
+            self._count = mark
+            wanted = {self._part(number) for number in range(mark)}
+            for found in self._folder.iterdir():
+                if found not in wanted:
+                    found.unlink()
+            missing = [part for part in sorted(wanted) if not part.exists()]
+            if missing:
+                raise BatchFileError(f"{missing[0]} is missing: begin again with --force")
+        except BaseException:
             self.close()
-            raise BatchFileError(f"{missing[0]} is missing: begin again with --force")
+            raise
 
     def write(self, answer: Any) -> None:
         """Adds an answer.
@@ -173,7 +179,8 @@ class ParquetParts:
         parts = sorted(self._folder.glob("part-*.parquet"))
         schemas = [self._parquet.read_schema(part) for part in parts]
         # A column may be whole numbers in one part and fractions, or nothing, in another.
-        schema = self._arrow.unify_schemas(schemas, promote_options="permissive")
+        none = self._arrow.schema([])
+        schema = self._arrow.unify_schemas([none, *schemas], promote_options="permissive")
         whole = self._folder / "whole.parquet"
         with self._parquet.ParquetWriter(whole, schema) as writer:
             for part in parts:

@@ -16,7 +16,12 @@ from forebay.task_client.groups import Group
 from forebay.task_client.patience import Patience
 from forebay.task_client.reconnecting import Reconnecting
 from forebay.task_client.slots import Slots
-from forebay.v1.envelope_pb2 import OUTCOME_OK, OUTCOME_RESOURCE_EXHAUSTED, OUTCOME_UNAVAILABLE
+from forebay.v1.envelope_pb2 import (
+    OUTCOME_NOT_FOUND,
+    OUTCOME_OK,
+    OUTCOME_RESOURCE_EXHAUSTED,
+    OUTCOME_UNAVAILABLE,
+)
 from forebay.v1.task_pb2 import SubmitTasksRequest, SubmitTasksResponse
 from services.wire.outcomes import STATUS
 
@@ -74,7 +79,7 @@ class Submitter:
         """Stores tasks until cancelled.
 
         Raises:
-            ForebayError: if the mesh has been away for too long.
+            ForebayError: if the mesh has been away for too long, or there is no such deployment.
         """
         link = Reconnecting(self._calls, self._patience_s, DeploymentNotFoundError)
         while True:
@@ -151,6 +156,9 @@ class Submitter:
                 self._added.set()
                 return
         self.drop(group)
+        if submitted.outcome == OUTCOME_NOT_FOUND:
+            # No item is to blame, and none after it can go.
+            raise from_status(grpc.StatusCode.NOT_FOUND, submitted.message)
         status = STATUS.get(submitted.outcome, grpc.StatusCode.UNKNOWN)
         self._refused(group, from_status(status, submitted.message))
 

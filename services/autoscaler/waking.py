@@ -101,8 +101,10 @@ class Waking:
             # A task is stored before it is told of: it was cancelled, or is done.
             return
         target = self._targets.wake(deployment, queued, ongoing)
-        log.info("scale.woken", deployment=deployment, queued=queued, target=target)
-        self._changed.set()
+        if target:
+            # Else it is held at zero, and told of again and again.
+            log.info("scale.woken", deployment=deployment, queued=queued, target=target)
+            self._changed.set()
 
     async def _load(self, stream: str, consumer: str) -> tuple[int, int] | None:
         """What waits and what runs, from the consumer's leader; None if it does not say."""

@@ -38,26 +38,9 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     state_dir = settings.state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True)
     lock = _only_agent_of(state_dir)
-    home = _open_home(settings, state_dir)
-    environments_dir = settings.environments_dir or home.directory.parent / "environments"
-    clock = SystemClock()
-    link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
-    server_clock = ServerClock(link, clock)
-    ledger = TaskLedger(link)
-    usage = UsageNotes(ledger)
     changed = asyncio.Event()
-    around = Surroundings(
-        settings=settings,
-        home=home,
-        models=ModelCache(state_dir / "models", link),
-        environments=PythonEnvironments(environments_dir, home.base_environment),
-        link=link,
-        clock=clock,
-        server_clock=server_clock,
-        ledger=ledger,
-        usage=usage,
-        changed=changed.set,
-    )
+    around = _surroundings(settings, state_dir, changed)
+    link, clock, usage = around.link, around.clock, around.usage
     ReplicaLogs(link, state_dir, settings.node)
     agent = Agent(around)
     version = str(forebay.__version__)
@@ -85,7 +68,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await run_until(
             drained,
             nats=link.run(drained),
-            clock=_sample_clock(server_clock, link),
+            clock=_sample_clock(around.server_clock, link),
             assignments=assignments.follow(settings.autoscalers, settings.node, agent.accept),
             reports=reporter.run(),
             replicas=agent.watch_tasks(),
@@ -100,6 +83,29 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await server.stop(0)
         await link.close()
         lock.close()
+
+
+def _surroundings(
+    settings: NodeAgentSettings, state_dir: Path, changed: asyncio.Event
+) -> Surroundings:
+    home = _open_home(settings, state_dir)
+    environments_dir = settings.environments_dir or home.directory.parent / "environments"
+    clock = SystemClock()
+    link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
+    server_clock = ServerClock(link, clock)
+    ledger = TaskLedger(link)
+    return Surroundings(
+        settings=settings,
+        home=home,
+        models=ModelCache(state_dir / "models", link),
+        environments=PythonEnvironments(environments_dir, home.base_environment),
+        link=link,
+        clock=clock,
+        server_clock=server_clock,
+        ledger=ledger,
+        usage=UsageNotes(ledger),
+        changed=changed.set,
+    )
 
 
 def _open_home(settings: NodeAgentSettings, state_dir: Path) -> TritonHome:

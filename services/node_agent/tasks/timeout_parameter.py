@@ -5,6 +5,8 @@ value as field 2, and a field that is appended to a serialised message is as goo
 two entries with one key the last counts.
 """
 
+from functools import lru_cache
+
 NAME = "forebay_attempt_timeout_ms"
 """Name of the parameter; an int64."""
 
@@ -22,6 +24,7 @@ def with_timeout(body: bytes, timeout_ms: int) -> bytes:
     return body + _entry(timeout_ms)
 
 
+@lru_cache(maxsize=256)
 def _entry(timeout_ms: int) -> bytes:
     value = _field(_VALUE, _varint(_INT64_PARAM << 3 | _VARINT) + _varint(timeout_ms))
     return _field(_PARAMETERS, _field(_KEY, NAME.encode()) + value)

@@ -84,7 +84,7 @@ class TaskNotFoundError(ForebayError):
 
 
 class IdempotencyConflictError(ForebayError):
-    """The idempotency key, or the position in the batch, was used with another content."""
+    """The idempotency key was used with another content."""
 
 
 class TaskStateError(ForebayError):
@@ -137,8 +137,10 @@ _BY_STATUS: dict[grpc.StatusCode, type[ForebayError]] = {
 def from_status(
     status: grpc.StatusCode, message: str, retry_after_s: float | None = None
 ) -> ForebayError:
-    """The typed error for a status that came within an answer."""
+    """The typed error for a status that a task was refused with: no model has seen it."""
     kind = _BY_STATUS.get(status, ForebayError)
+    if kind is ModelError:
+        kind = ForebayError
     return kind(message, status=status, retry_after_s=retry_after_s)
 
 

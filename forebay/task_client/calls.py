@@ -71,6 +71,9 @@ class TaskCalls:
         self, error: grpc.RpcError, not_found: type[ForebayError] = TaskNotFoundError
     ) -> ForebayError:
         """What a caller gets for a failed call."""
+        if error.code() is grpc.StatusCode.INTERNAL:
+            # Of the router: what models raise is in tasks.
+            return ForebayError(error.details() or "the router failed", status=error.code())
         return from_rpc_error(error, self.address, None, not_found)
 
     async def submit(self, request: SubmitTaskRequest, timeout_s: float) -> Task:
@@ -113,14 +116,8 @@ class TaskCalls:
 
     async def retry(self, name: str) -> Task:
         """Submits a failed task again; returns the new one."""
-        # Not repeated: a second call could make a second task.
-        try:
-            answer = await self.stub.RetryTask(
-                RetryTaskRequest(name=name), timeout=CALL_TIMEOUT_S, metadata=self.metadata
-            )
-        except grpc.RpcError as error:
-            raise self.typed(error) from None
-        task: Task = answer.task
+        request = RetryTaskRequest(name=name)
+        task: Task = (await self._repeated(self.stub.RetryTask, request)).task
         return task
 
     async def purge(self, request: PurgeTasksRequest, timeout_s: float) -> int:

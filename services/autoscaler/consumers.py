@@ -1,6 +1,6 @@
 """Each deployment's consumer in JetStream: there while the deployment is, gone with it.
 
-So are its tasks, whose consumers come with the first of them.
+Tasks are not lost with it: the sweeper ends those that wait, and says why.
 
 The stream of requests is in memory. After a restart of nats-server it is gone with all consumers,
 so they are made sure of on each connection, and again every RECHECK_S in case anything else took
@@ -8,7 +8,6 @@ them away.
 """
 
 import asyncio
-import json
 from functools import partial
 
 import nats.errors
@@ -17,7 +16,6 @@ import structlog
 from services.wire import streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
-from services.wire.tasks import streams as task_streams
 
 log = structlog.get_logger()
 
@@ -42,7 +40,6 @@ class Consumers:
         await self._ensure_missing()
         # Left behind by an autoscaler that ended in the middle of a deletion.
         there = await streams.request_consumers(self._link.jetstream)
-        there |= await self._with_task_consumers()
         self._doomed |= there - self._deployments.entries("spec.").keys()
 
     async def ensure(self, deployment: str) -> None:
@@ -52,7 +49,7 @@ class Consumers:
         self._ensured.add(deployment)
 
     async def clear_away(self, deployment: str) -> None:
-        """Removes what a deleted deployment leaves: consumers, requests, tasks, metadata.
+        """Removes what a deleted deployment leaves: its consumer, requests, metadata.
 
         What cannot be done now is tried again until it is.
         """
@@ -86,8 +83,6 @@ class Consumers:
     async def _clear(self, deployment: str) -> None:
         js = self._link.jetstream
         steps = (
-            partial(task_streams.remove_deployment, js, deployment),
-            # After its tasks: it is what tells of a deletion that was not finished.
             partial(streams.remove_request_consumer, js, deployment),
             partial(self._remove_metadata, deployment),
         )
@@ -104,18 +99,3 @@ class Consumers:
         metadata = await streams.metadata_bucket(self._link.jetstream)
         for key in (f"metadata.{deployment}", f"config.{deployment}"):
             await metadata.delete(key)
-
-    async def _with_task_consumers(self) -> set[str]:
-        """Ids of all deployments that have a consumer for tasks, declared or not."""
-        api = f"$JS.API.CONSUMER.NAMES.{task_streams.TASKS}"
-        found: set[str] = set()
-        offset = 0
-        while True:
-            question = json.dumps({"offset": offset}).encode()
-            answer = json.loads((await self._link.client.request(api, question, timeout=5)).data)
-            # With an error, such as that there is no stream yet, there are none.
-            names = answer.get("consumers") or []
-            found |= {name.rpartition("_")[0] for name in names}
-            offset += len(names)
-            if not names or offset >= answer["total"]:
-                return found - {""}

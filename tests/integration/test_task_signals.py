@@ -14,11 +14,11 @@ from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.metrics_pb2 import DeploymentLoad, GetSnapshotRequest
 from forebay.v1.scaling_pb2 import ScalingPolicy
 from forebay.v1.task_pb2 import Task
-from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope, TaskProgress
+from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.wire import streams as request_streams
 from services.wire import subjects as request_subjects
 from services.wire.nats_link import NatsLink
-from services.wire.tasks import streams
+from services.wire.tasks import streams, subjects
 from services.wire.tasks.ledger import TaskLedger, task_name
 from tests.support.agent import Agent
 from tests.support.control_plane import ControlPlane, control_plane
@@ -327,43 +327,32 @@ async def test_the_last_replica_goes_when_neither_requests_nor_tasks_are_left(
     await eventually(at_zero, timeout_s=20)
 
 
-async def test_a_deleted_deployment_takes_its_tasks_along_and_no_others(
+@pytest.mark.timeout(150)
+async def test_waiting_tasks_of_a_deleted_deployment_end_and_ended_ones_stay(
     mesh: ControlPlane, tasks: Submitter
 ) -> None:
     await mesh.create("add")
     await mesh.create("other")
     await tasks.submit(2)
-    await tasks.submit(1, priority=HIGH)
     await tasks.submit(1, deployment="other")
-    ended = Task(name=task_name("add", "ended"), state=Task.STATE_FAILED)
+    ended = Task(name=task_name("add", "ended"), state=Task.STATE_SUCCEEDED)
     ended.end_time.GetCurrentTime()
     ended.result_ttl.FromSeconds(3600)
     await tasks.ledger.finish(ended)
-    dead = TaskEnvelope(task_id="ended", deployment="add")
-    await tasks.ledger.bury(DeadTask(envelope=dead))
-    await tasks.ledger.keep_progress("add", "t1", TaskProgress(alone=True))
     await mesh.delete("add")
-    ledger, js = tasks.ledger, tasks.link.jetstream
-    assert await ledger.ended("add", "ended") is None
-    assert await ledger.dead("add", "ended") is None
-    assert await ledger.progress("add", "t1") == TaskProgress()
-    assert (await js.stream_info(streams.TASKS)).state.messages == 1
-    left = await js.consumers_info(streams.TASKS)
-    assert [info.name for info in left] == [streams.consumer("other", NORMAL)]
+    js = tasks.link.jetstream
 
+    async def only_the_other_waits() -> bool:
+        left = await js.consumers_info(streams.TASKS)
+        messages = (await js.stream_info(streams.TASKS)).state.messages
+        names = [info.name for info in left]
+        return messages == 1 and names == [streams.consumer("other", NORMAL)]
 
-async def test_tasks_that_a_crash_in_a_deletion_left_behind_go_with_the_next_start(
-    tmp_path: Path,
-) -> None:
-    with NatsServer(tmp_path / "nats") as nats:
-        async with AsyncExitStack() as stack:
-            tasks = await stack.enter_async_context(submitting(nats.url))
-            await tasks.submit(2, deployment="deleted")
-            mesh = ControlPlane(nats, tmp_path, stack)
-            await stack.enter_async_context(mesh.autoscaling(metrics="127.0.0.1:1"))
-
-            async def gone() -> bool:
-                info = await tasks.link.jetstream.stream_info(streams.TASKS)
-                return info.state.messages == 0 and info.state.consumer_count == 0
-
-            await eventually(gone)
+    # A deployment is deleted once it has been missing for half a minute.
+    await eventually(only_the_other_waits, timeout_s=120)
+    kept = await tasks.ledger.reader.read(streams.ENDED, subjects.ended("add"))
+    states = [(t.state, t.error) for t in (Task.FromString(one.data) for one in kept)]
+    assert sorted(states) == [
+        (Task.STATE_SUCCEEDED, ""),
+        *[(Task.STATE_FAILED, "the deployment was deleted")] * 2,
+    ]

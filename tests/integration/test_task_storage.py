@@ -144,9 +144,7 @@ async def test_a_forgotten_task_leaves_nothing(ledger: TaskLedger, link: NatsLin
     for forget_all in (True, False):
         task = succeeded("t1")
         task.state = Task.STATE_FAILED
-        task.idempotency_key = "k"
         task.attempts.append(TaskAttempt(error="e"))
-        await ledger.claim_key("echo", "t1", b"digest", 100)
         await ledger.keep_progress("echo", "t1", TaskProgress(failed_count=1))
         await ledger.bury(DeadTask(task=task, envelope=envelope("t1")))
         assert await ledger.finish(task, large.SerializeToString())
@@ -156,17 +154,10 @@ async def test_a_forgotten_task_leaves_nothing(ledger: TaskLedger, link: NatsLin
             ended = await ledger.ended("echo", "t1")
             assert ended is not None
             await ledger.forget_ended(ended)
-        every = (streams.ENDED, streams.RESULTS, streams.DEAD, streams.PROGRESS, streams.KEYS)
+        every = (streams.ENDED, streams.RESULTS, streams.DEAD, streams.PROGRESS)
         for stream in every:
             info = await link.jetstream.stream_info(stream)
             assert info.state.messages == 0, stream
-
-
-async def test_the_first_content_under_a_key_is_known(ledger: TaskLedger) -> None:
-    assert await ledger.claim_key("echo", "k1", b"one", 100) is None
-    assert await ledger.claim_key("echo", "k1", b"two", 100) == b"one"
-    await ledger.free_key("echo", "k1")
-    assert await ledger.claim_key("echo", "k1", b"two", 100) is None
 
 
 async def test_progress_and_dead_letters_are_kept(ledger: TaskLedger) -> None:
@@ -180,20 +171,6 @@ async def test_progress_and_dead_letters_are_kept(ledger: TaskLedger) -> None:
     dead = DeadTask(task=succeeded("t1"), envelope=envelope("t1"))
     await ledger.bury(dead)
     assert await ledger.dead("echo", "t1") == dead
-
-
-async def test_a_deleted_deployment_takes_its_tasks_along_and_no_others(
-    ledger: TaskLedger, link: NatsLink
-) -> None:
-    for deployment in ("echo", "echo-2"):
-        await ledger.enqueue(envelope("t1", deployment))
-        await ledger.finish(succeeded("t2", deployment))
-    await streams.remove_deployment(link.jetstream, "echo")
-    await streams.remove_deployment(link.jetstream, "echo")
-    assert await ledger.queued("echo", "t1") is None
-    assert await ledger.ended("echo", "t2") is None
-    assert await ledger.queued("echo-2", "t1") is not None
-    assert await ledger.ended("echo-2", "t2") is not None
 
 
 async def test_many_tasks_at_once_make_one_consumer_and_keep_their_order(

@@ -4,7 +4,6 @@ With nats-server's `sync_interval: always` a task is synced to disk before it is
 local mesh and the compose files set it.
 """
 
-import nats.js.errors
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -23,7 +22,6 @@ ENDED = "FOREBAY_ENDED_TASKS"
 RESULTS = "FOREBAY_TASK_RESULTS"
 PROGRESS = "FOREBAY_TASK_PROGRESS"
 DEAD = "FOREBAY_DEAD_TASKS"
-KEYS = "FOREBAY_TASK_KEYS"
 CALLBACKS = "FOREBAY_CALLBACKS"
 USAGE_NOTES = "FOREBAY_USAGE_NOTES"
 ADVISORIES = "FOREBAY_TASK_ADVISORIES"
@@ -38,6 +36,10 @@ MAX_RESULT_TTL_S = 30 * 24 * 3600
 MAX_DELIVER = 100
 """Deliveries of one task. Agents count attempts themselves and end a task long before; this is for
 a task that ends its agents. What uses it up is ended by the sweeper."""
+
+MAX_WATCHERS = 20_000
+"""Calls of WatchTasks at once, each with a consumer of its own: as many as 20 routers hold.
+Without a number of its own the server stops at 1,000."""
 
 _GIB = 1 << 30
 
@@ -61,6 +63,7 @@ _ENDED_CONFIG = StreamConfig(
     discard_new_per_subject=True,
     max_msgs_per_subject=1,
     max_bytes=_GIB,
+    max_consumers=MAX_WATCHERS,
     max_age=2 * MAX_RESULT_TTL_S,
     duplicate_window=DUPLICATE_WINDOW_S,
     # Each task is kept for its own time.
@@ -96,20 +99,6 @@ _DEAD_CONFIG = StreamConfig(
     max_msgs_per_subject=1,
     max_bytes=512 << 20,
     max_age=DEAD_AGE_S,
-    allow_direct=True,
-)
-
-_KEYS_CONFIG = StreamConfig(
-    name=KEYS,
-    subjects=[subjects.KEYS],
-    # The first content submitted under a key is the one that counts; the server sees to it.
-    discard=DiscardPolicy.NEW,
-    discard_new_per_subject=True,
-    max_msgs_per_subject=1,
-    max_bytes=128 << 20,
-    max_age=3 * MAX_RESULT_TTL_S,
-    # Each key is kept for as long as its task may be.
-    allow_msg_ttl=True,
     allow_direct=True,
 )
 
@@ -153,7 +142,6 @@ _ALL = (
     _RESULTS_CONFIG,
     _PROGRESS_CONFIG,
     _DEAD_CONFIG,
-    _KEYS_CONFIG,
     _CALLBACKS_CONFIG,
     _USAGE_NOTES_CONFIG,
     _ADVISORIES_CONFIG,
@@ -204,29 +192,3 @@ async def ensure_consumer(
             filter_subject=subjects.lane(deployment, priority),
         ),
     )
-
-
-async def remove_deployment(js: JetStreamContext, deployment: str) -> None:
-    """Removes a deployment's consumers and all of its tasks, waiting and ended.
-
-    Args:
-        js: the JetStream context.
-        deployment: id of a deployment that was deleted.
-    """
-    for priority in PRIORITIES:
-        try:
-            await js.delete_consumer(TASKS, consumer(deployment, priority))
-        except nats.js.errors.NotFoundError:
-            continue
-    for stream, subject in (
-        (TASKS, f"forebay.task.{deployment}.>"),
-        (ENDED, subjects.ended(deployment)),
-        (RESULTS, subjects.result(deployment, "*")),
-        (PROGRESS, subjects.progress(deployment, "*")),
-        (DEAD, subjects.dead(deployment)),
-        (KEYS, subjects.key(deployment, "*")),
-    ):
-        try:
-            await js.purge_stream(stream, subject=subject)
-        except nats.js.errors.NotFoundError:
-            continue

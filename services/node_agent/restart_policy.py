@@ -5,7 +5,7 @@ from dataclasses import dataclass
 MAX_FAILURES = 3
 MAX_DEATHS_UNDER_REQUESTS = 6
 """A death with requests or tasks inside may be the doing of one of them, and a request is given up
-after three deaths: one bad request must not break a replica, a model that dies of every one must."""
+after three deaths: one bad request must not break a replica, a model that dies of all must."""
 
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 10.0

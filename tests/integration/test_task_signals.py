@@ -14,7 +14,7 @@ from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.metrics_pb2 import DeploymentLoad, GetSnapshotRequest
 from forebay.v1.scaling_pb2 import ScalingPolicy
 from forebay.v1.task_pb2 import Task
-from forebay.v1.task_record_pb2 import TaskEnvelope
+from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope
 from services.wire import streams as request_streams
 from services.wire import subjects as request_subjects
 from services.wire.nats_link import NatsLink

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Task(_message.Message):
-    __slots__ = ("name", "state", "priority", "batch", "batch_index", "labels", "max_retries", "min_backoff", "max_backoff", "attempt_timeout", "ttl", "result_ttl", "callback_url", "idempotency_key", "tenant", "create_time", "start_time", "end_time", "expire_time", "next_attempt_time", "attempts", "attempt_count", "outcome", "error", "trace_id", "retry_of", "result_size_bytes", "result")
+    __slots__ = ("name", "state", "priority", "batch", "batch_index", "labels", "max_retries", "min_backoff", "max_backoff", "attempt_timeout", "ttl", "result_ttl", "callback_url", "idempotency_key", "tenant", "create_time", "start_time", "end_time", "expire_time", "next_attempt_time", "attempts", "attempt_count", "outcome", "error", "trace_id", "retry_of", "result_size_bytes", "result", "content_digest")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Task.State]
@@ -76,6 +76,7 @@ class Task(_message.Message):
     RETRY_OF_FIELD_NUMBER: _ClassVar[int]
     RESULT_SIZE_BYTES_FIELD_NUMBER: _ClassVar[int]
     RESULT_FIELD_NUMBER: _ClassVar[int]
+    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: Task.State
     priority: Task.Priority
@@ -104,7 +105,8 @@ class Task(_message.Message):
     retry_of: str
     result_size_bytes: int
     result: _inference_pb2.InferResponse
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Task.State, str]] = ..., priority: _Optional[_Union[Task.Priority, str]] = ..., batch: _Optional[str] = ..., batch_index: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., max_retries: _Optional[int] = ..., min_backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., attempt_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., result_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., callback_url: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[TaskAttempt, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., outcome: _Optional[_Union[_envelope_pb2.Outcome, str]] = ..., error: _Optional[str] = ..., trace_id: _Optional[str] = ..., retry_of: _Optional[str] = ..., result_size_bytes: _Optional[int] = ..., result: _Optional[_Union[_inference_pb2.InferResponse, _Mapping]] = ...) -> None: ...
+    content_digest: bytes
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[Task.State, str]] = ..., priority: _Optional[_Union[Task.Priority, str]] = ..., batch: _Optional[str] = ..., batch_index: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., max_retries: _Optional[int] = ..., min_backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_backoff: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., attempt_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., result_ttl: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., callback_url: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., tenant: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., start_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., end_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., next_attempt_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., attempts: _Optional[_Iterable[_Union[TaskAttempt, _Mapping]]] = ..., attempt_count: _Optional[int] = ..., outcome: _Optional[_Union[_envelope_pb2.Outcome, str]] = ..., error: _Optional[str] = ..., trace_id: _Optional[str] = ..., retry_of: _Optional[str] = ..., result_size_bytes: _Optional[int] = ..., result: _Optional[_Union[_inference_pb2.InferResponse, _Mapping]] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
 
 class TaskAttempt(_message.Message):
     __slots__ = ("start_time", "end_time", "replica_id", "node", "outcome", "error")

@@ -160,8 +160,10 @@ class TaskServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RetryTask(self, request, context):
-        """Submits a failed task again from its dead letter, as a new task. Fails with
-        FAILED_PRECONDITION if it has not failed or its dead letter has gone.
+        """Submits a failed task again from its dead letter, as a new task. The call may
+        be repeated: as long as the new task is kept, it is returned, and none is
+        stored. Fails with FAILED_PRECONDITION if the task has not failed or its dead
+        letter has gone.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

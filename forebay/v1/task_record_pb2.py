@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66orebay/v1/task_record.proto\x12\nforebay.v1\x1a\x15\x66orebay/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x01\n\x0cTaskEnvelope\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.forebay.v1.Task\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x12\n\ntracestate\x18\x06 \x01(\t\x12\x16\n\x0e\x63ontent_digest\x18\x07 \x01(\x0c\"\xc1\x01\n\x0cTaskProgress\x12)\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x17.forebay.v1.TaskAttempt\x12\x14\n\x0c\x66\x61iled_count\x18\x02 \x01(\x05\x12\x12\n\nlost_count\x18\x03 \x01(\x05\x12\r\n\x05\x61lone\x18\x04 \x01(\x08\x12\x35\n\x11next_attempt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65livery_count\x18\x06 \x01(\x03\"V\n\x08\x44\x65\x61\x64Task\x12\x1e\n\x04task\x18\x01 \x01(\x0b\x32\x10.forebay.v1.Task\x12*\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x18.forebay.v1.TaskEnvelope\"\xde\x01\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.forebay.v1.Task.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x10\x43\x61llbackEnvelope\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.forebay.v1.Task\"\xe1\x01\n\tUsageNote\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\t\x12\x15\n\rattempt_count\x18\x04 \x01(\x03\x12,\n\tbusy_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0creplica_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08gpu_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x66orebay/v1/task_record.proto\x12\nforebay.v1\x1a\x15\x66orebay/v1/task.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8a\x01\n\x0cTaskEnvelope\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.forebay.v1.Task\x12\x0c\n\x04\x62ody\x18\x04 \x01(\x0c\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12\x12\n\ntracestate\x18\x06 \x01(\t\"\xc1\x01\n\x0cTaskProgress\x12)\n\x08\x61ttempts\x18\x01 \x03(\x0b\x32\x17.forebay.v1.TaskAttempt\x12\x14\n\x0c\x66\x61iled_count\x18\x02 \x01(\x05\x12\x12\n\nlost_count\x18\x03 \x01(\x05\x12\r\n\x05\x61lone\x18\x04 \x01(\x08\x12\x35\n\x11next_attempt_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0e\x64\x65livery_count\x18\x06 \x01(\x03\"V\n\x08\x44\x65\x61\x64Task\x12\x1e\n\x04task\x18\x01 \x01(\x0b\x32\x10.forebay.v1.Task\x12*\n\x08\x65nvelope\x18\x02 \x01(\x0b\x32\x18.forebay.v1.TaskEnvelope\"\xde\x01\n\tTaskEvent\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12%\n\x05state\x18\x02 \x01(\x0e\x32\x16.forebay.v1.Task.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nreplica_id\x18\x05 \x01(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x35\n\x11next_attempt_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x10\x43\x61llbackEnvelope\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x1e\n\x04task\x18\x03 \x01(\x0b\x32\x10.forebay.v1.Task\"\xe1\x01\n\tUsageNote\x12\x12\n\ndeployment\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x62\x61tch\x18\x03 \x01(\t\x12\x15\n\rattempt_count\x18\x04 \x01(\x03\x12,\n\tbusy_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0creplica_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08gpu_time\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Durationb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'forebay.v1.task_record_pb2'
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_TASKENVELOPE']._serialized_start=133
-  _globals['_TASKENVELOPE']._serialized_end=295
-  _globals['_TASKPROGRESS']._serialized_start=298
-  _globals['_TASKPROGRESS']._serialized_end=491
-  _globals['_DEADTASK']._serialized_start=493
-  _globals['_DEADTASK']._serialized_end=579
-  _globals['_TASKEVENT']._serialized_start=582
-  _globals['_TASKEVENT']._serialized_end=804
-  _globals['_CALLBACKENVELOPE']._serialized_start=806
-  _globals['_CALLBACKENVELOPE']._serialized_end=893
-  _globals['_USAGENOTE']._serialized_start=896
-  _globals['_USAGENOTE']._serialized_end=1121
+  _globals['_TASKENVELOPE']._serialized_end=271
+  _globals['_TASKPROGRESS']._serialized_start=274
+  _globals['_TASKPROGRESS']._serialized_end=467
+  _globals['_DEADTASK']._serialized_start=469
+  _globals['_DEADTASK']._serialized_end=555
+  _globals['_TASKEVENT']._serialized_start=558
+  _globals['_TASKEVENT']._serialized_end=780
+  _globals['_CALLBACKENVELOPE']._serialized_start=782
+  _globals['_CALLBACKENVELOPE']._serialized_end=869
+  _globals['_USAGENOTE']._serialized_start=872
+  _globals['_USAGENOTE']._serialized_end=1097
 # @@protoc_insertion_point(module_scope)

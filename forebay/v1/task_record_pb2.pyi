@@ -12,22 +12,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class TaskEnvelope(_message.Message):
-    __slots__ = ("task_id", "deployment", "task", "body", "traceparent", "tracestate", "content_digest")
+    __slots__ = ("task_id", "deployment", "task", "body", "traceparent", "tracestate")
     TASK_ID_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     BODY_FIELD_NUMBER: _ClassVar[int]
     TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     TRACESTATE_FIELD_NUMBER: _ClassVar[int]
-    CONTENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     task_id: str
     deployment: str
     task: _task_pb2.Task
     body: bytes
     traceparent: str
     tracestate: str
-    content_digest: bytes
-    def __init__(self, task_id: _Optional[str] = ..., deployment: _Optional[str] = ..., task: _Optional[_Union[_task_pb2.Task, _Mapping]] = ..., body: _Optional[bytes] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ..., content_digest: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, task_id: _Optional[str] = ..., deployment: _Optional[str] = ..., task: _Optional[_Union[_task_pb2.Task, _Mapping]] = ..., body: _Optional[bytes] = ..., traceparent: _Optional[str] = ..., tracestate: _Optional[str] = ...) -> None: ...
 
 class TaskProgress(_message.Message):
     __slots__ = ("attempts", "failed_count", "lost_count", "alone", "next_attempt_time", "delivery_count")

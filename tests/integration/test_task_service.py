@@ -133,6 +133,29 @@ async def test_the_same_key_at_the_same_time_is_one_task(station: TaskStation) -
     assert info.state.messages == 1
 
 
+async def test_of_several_contents_under_one_key_at_the_same_time_one_is_stored(
+    station: TaskStation,
+) -> None:
+    words = [b"one", b"two", b"three"] * 5
+    told = await asyncio.gather(
+        *(station.submit(idempotency_key="k", word=word) for word in words),
+        return_exceptions=True,
+    )
+    tasks = [each for each in told if isinstance(each, Task)]
+    refused = [each for each in told if isinstance(each, grpc.aio.AioRpcError)]
+    assert (len(tasks), len(refused)) == (5, 10)
+    assert {error.code() for error in refused} == {Code.ALREADY_EXISTS}
+    assert len({(task.name, task.content_digest) for task in tasks}) == 1
+    info = await station.link.jetstream.stream_info(streams.TASKS)
+    assert info.state.messages == 1
+
+
+async def test_the_first_content_of_a_position_stands(station: TaskStation) -> None:
+    first = await station.submit(batch="b", batch_index=1)
+    again = await station.submit(batch="b", batch_index=1, word=b"another content")
+    assert again == first
+
+
 @pytest.mark.parametrize("options", [{"idempotency_key": "k"}, {"batch": "b", "batch_index": 3}])
 async def test_a_purged_task_can_be_submitted_again_at_once(
     station: TaskStation, options: dict[str, Any]
@@ -340,6 +363,11 @@ async def test_a_failed_task_is_retried_from_its_dead_letter(station: TaskStatio
     assert new.retry_of == task.name != new.name
     assert (new.batch, new.batch_index, new.max_retries) == ("b", 4, 1)
     assert (await station.envelope(new)).body == envelope.body
+    retries = [station.stub.RetryTask(request) for _ in range(5)]
+    assert {(await retry).task.name for retry in retries} == {new.name}, "it is retried once"
+    await station.end(new)
+    again = (await station.stub.RetryTask(request)).task
+    assert (again.name, again.state) == (new.name, Task.STATE_SUCCEEDED)
     await station.link.jetstream.purge_stream(streams.DEAD)
     late = await refusal(station.stub.RetryTask(request))
     assert late.code() == Code.FAILED_PRECONDITION

@@ -72,7 +72,7 @@ class TaskChanges:
         return await self._views.get(deployment, task_id, tenant, with_result=False)
 
     async def retry(self, deployment: str, task_id: str, call: TaskCall) -> Task:
-        """Submits a failed task again, as a new one; returns that.
+        """Submits a failed task again, as a new one; returns that, also if it was done before.
 
         Raises:
             OutcomeError: NOT_FOUND if there is no such task, NotPossibleError if it has not failed
@@ -103,7 +103,10 @@ class TaskChanges:
             raise NotPossibleError(
                 f"{task_name(deployment, task_id)} is about to fail; retry it in a second"
             )
-        return (await self._submitter.store_again(dead, call)).task
+        envelope, is_new = await self._submitter.store_again(dead, call)
+        if is_new:
+            return envelope.task
+        return await self._views.get(deployment, envelope.task_id, call.tenant)
 
     async def purge(self, selection: Selection, validate_only: bool) -> int:
         """Forgets tasks; returns how many.

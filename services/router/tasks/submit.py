@@ -21,7 +21,7 @@ from forebay.v1.envelope_pb2 import (
     OUTCOME_UNAVAILABLE,
     Outcome,
 )
-from forebay.v1.task_pb2 import SubmitTaskRequest
+from forebay.v1.task_pb2 import SubmitTaskRequest, Task
 from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
@@ -37,7 +37,7 @@ from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError, Stored, StreamFullError
 from services.wire.tasks import streams, subjects
 from services.wire.tasks.ledger import TaskLedger
-from services.wire.tasks.submission import envelope_of, is_keyed
+from services.wire.tasks.submission import envelope_of, is_keyed, is_known_for_life
 
 log = structlog.get_logger()
 
@@ -58,8 +58,6 @@ MAX_KNOWN = 20_000
 
 MAX_TURNS = 20
 """Tasks of one key that were stored and purged within JetStream's window for duplicates."""
-
-KEY_MARGIN_S = 300
 
 
 class Submitter:
@@ -121,24 +119,16 @@ class Submitter:
             envelope = self._envelope(submitted, deployment, call)
             return envelope, await self._traced(envelope)
 
-    async def store_again(self, dead: DeadTask, call: TaskCall) -> TaskEnvelope:
-        """Stores a failed task as a new one.
-
-        Raises:
-            OutcomeError: if it is refused.
-        """
+    async def store_again(self, dead: DeadTask, call: TaskCall) -> tuple[TaskEnvelope, bool]:
+        """Stores a failed task as a new one, unless that was done; otherwise as `submit`."""
         submitted = SubmitTaskRequest(task=dead.envelope.task)
         submitted.request.ParseFromString(dead.envelope.body)
-        # They name the failed one.
+        # It names the failed one.
         submitted.task.ClearField("idempotency_key")
-        submitted.task.ClearField("batch_index")
         with self._counted(dead.envelope.deployment):
             deployment = self._deployment(dead.envelope.deployment)
-            envelope = self._envelope(submitted, deployment, call, retry_of=dead.task.name)
-            if dead.envelope.task.HasField("batch_index"):
-                envelope.task.batch_index = dead.envelope.task.batch_index
-            await self._traced(envelope)
-            return envelope
+            envelope = self._envelope(submitted, deployment, call, dead.envelope.task)
+            return envelope, await self._traced(envelope)
 
     @contextmanager
     def _counted(self, deployment_id: str) -> Iterator[None]:
@@ -161,7 +151,7 @@ class Submitter:
         submitted: SubmitTaskRequest,
         deployment: Deployment,
         call: TaskCall,
-        retry_of: str = "",
+        retry_of: Task | None = None,
     ) -> TaskEnvelope:
         return envelope_of(
             submitted,
@@ -244,16 +234,13 @@ class Submitter:
 
     async def _once(self, envelope: TaskEnvelope) -> bool:
         """Stores a task unless its key has one; returns whether it is new."""
-        claimed = False
-        if envelope.task.idempotency_key:
-            claimed = await self._claim(envelope)
-            if not claimed and await self._is_known(envelope):
-                return False
+        # Of two who look at the same time and find nothing, JetStream stores one and tells the
+        # other that it is the second, who looks again: they have the same message id.
+        if is_known_for_life(envelope.task) and await self._is_known(envelope):
+            return False
         try:
             is_new = await self._store_once(envelope)
         except NotStoredError as error:
-            if claimed:
-                await self._free_key(envelope)
             raise _refused(error) from error
         if is_new:
             self._notices.stored(envelope.deployment, envelope.task.priority)
@@ -263,7 +250,7 @@ class Submitter:
         message_id = ""
         for turn in range(1, MAX_TURNS + 1):
             stored = await self._publish(envelope, message_id)
-            if not (stored.duplicate and is_keyed(envelope)):
+            if not (stored.duplicate and is_keyed(envelope.task)):
                 return True
             if await self._is_known(envelope):
                 return False
@@ -276,44 +263,28 @@ class Submitter:
             retry_after_s=streams.DUPLICATE_WINDOW_S,
         )
 
-    async def _free_key(self, envelope: TaskEnvelope) -> None:
-        """Forgets a key whose task was refused, so that the caller may change the task."""
-        try:
-            await self._ledger.free_key(envelope.deployment, envelope.task_id)
-        except (nats.errors.Error, TimeoutError) as error:
-            log.info("task.key_not_freed", task=envelope.task.name, error=str(error))
-
-    async def _claim(self, envelope: TaskEnvelope) -> bool:
-        """Whether the key is new.
+    async def _is_known(self, envelope: TaskEnvelope) -> bool:
+        """Whether a task of this id waits or has ended, looked at in the order of its life.
 
         Raises:
-            AlreadyThereError: if it was used with another content.
+            AlreadyThereError: if it was submitted under the same key with another content.
         """
+        ids = (envelope.deployment, envelope.task_id)
         task = envelope.task
-        kept_s = int(task.ttl.ToSeconds() + task.result_ttl.ToSeconds()) + KEY_MARGIN_S
-        try:
-            first = await self._repeated(
-                lambda: self._ledger.claim_key(
-                    envelope.deployment, envelope.task_id, envelope.content_digest, kept_s
-                ),
-                task.name,
-            )
-        except NotStoredError as error:
-            raise _refused(error) from error
-        if first and first != envelope.content_digest:
+        message = await self._repeated(lambda: self._ledger.queued(*ids), task.name)
+        if message is not None:
+            first = TaskEnvelope.FromString(message.data).task
+        else:
+            ended = await self._repeated(lambda: self._ledger.ended(*ids, False), task.name)
+            if ended is None:
+                return False
+            first = ended
+        if task.idempotency_key and first.content_digest != task.content_digest:
             raise AlreadyThereError(
                 f"task.idempotency_key {names.quoted(task.idempotency_key)} was used with another "
                 f"request or other options, for {task.name}: choose another key, or submit the same"
             )
-        return first is None
-
-    async def _is_known(self, envelope: TaskEnvelope) -> bool:
-        """Whether a task of this id waits or has ended, looked at in the order of its life."""
-        ids = (envelope.deployment, envelope.task_id)
-        name = envelope.task.name
-        if await self._repeated(lambda: self._ledger.queued(*ids), name) is not None:
-            return True
-        return await self._repeated(lambda: self._ledger.ended(*ids, False), name) is not None
+        return True
 
     async def _publish(self, envelope: TaskEnvelope, message_id: str) -> Stored:
         return await self._repeated(

@@ -101,38 +101,6 @@ class TaskLedger:
         """Takes note that a deployment was deleted, and its consumers with it."""
         self._consumers = {key for key in self._consumers if key[0] != deployment}
 
-    async def claim_key(
-        self, deployment: str, task_id: str, content_digest: bytes, kept_s: int
-    ) -> bytes | None:
-        """Writes down what is submitted under an idempotency key, unless something was before.
-
-        Args:
-            deployment: id of the deployment.
-            task_id: the id that the key stands for.
-            content_digest: of what is submitted.
-            kept_s: how long the key must be known, at least.
-
-        Returns:
-            None if the key is new; else the digest of what was submitted under it first, empty if
-            that is being forgotten just now.
-
-        Raises:
-            services.wire.stored_publisher.NotStoredError: if there is no room for it.
-        """
-        subject = subjects.key(deployment, task_id)
-        try:
-            await self._publish(subject, content_digest, ttl_s=kept_s)
-        except SubjectTakenError:
-            message = await self._reader.last(streams.KEYS, subject)
-            return b"" if message is None else message.data
-        return None
-
-    async def free_key(self, deployment: str, task_id: str) -> None:
-        """Forgets what was submitted under a key."""
-        await self._link.jetstream.purge_stream(
-            streams.KEYS, subject=subjects.key(deployment, task_id)
-        )
-
     async def finish(self, task: Task, result: bytes = b"") -> bool:
         """Writes down that a task has ended, unless it has ended before.
 
@@ -233,7 +201,6 @@ class TaskLedger:
             (streams.PROGRESS, subjects.progress(deployment, task_id)),
             (streams.DEAD, subjects.dead(deployment, task_id)),
             (streams.ENDED, subjects.ended(deployment, task_id)),
-            (streams.KEYS, subjects.key(deployment, task_id)),
         ):
             await self._link.jetstream.purge_stream(stream, subject=subject)
 
@@ -247,8 +214,6 @@ class TaskLedger:
             left.append((streams.PROGRESS, subjects.progress(deployment, task_id)))
         if task.state == states.FAILED:
             left.append((streams.DEAD, subjects.dead(deployment, task_id)))
-        if task.idempotency_key:
-            left.append((streams.KEYS, subjects.key(deployment, task_id)))
         # The word that it has ended goes last: what is left can be asked for again until then.
         for stream, subject in reversed(left):
             await self._link.jetstream.purge_stream(stream, subject=subject)

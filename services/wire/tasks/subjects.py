@@ -22,9 +22,6 @@ PROGRESS = "forebay.task-progress.*.*"
 DEAD = "forebay.task-dead.*.*"
 """Failed tasks with what it takes to try them again."""
 
-KEYS = "forebay.task-key.*.*"
-"""What was submitted under each idempotency key."""
-
 CALLBACKS = "forebay.callback.*.*"
 """Calls that are to be made."""
 
@@ -89,11 +86,6 @@ def progress(deployment: str, task_id: str) -> str:
 def dead(deployment: str = "*", task_id: str = "*") -> str:
     """Where a failed task is kept."""
     return f"forebay.task-dead.{deployment}.{task_id}"
-
-
-def key(deployment: str, task_id: str) -> str:
-    """Where is kept what was submitted under the idempotency key that a task's id stands for."""
-    return f"forebay.task-key.{deployment}.{task_id}"
 
 
 def callback(deployment: str, task_id: str) -> str:

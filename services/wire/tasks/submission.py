@@ -58,6 +58,7 @@ _OUTPUT_ONLY = (
     "retry_of",
     "result_size_bytes",
     "result",
+    "content_digest",
 )
 
 
@@ -68,7 +69,7 @@ def envelope_of(
     now_s: float,
     traceparent: str = "",
     tracestate: str = "",
-    retry_of: str = "",
+    retry_of: Task | None = None,
 ) -> TaskEnvelope:
     """The task as it is stored, every option filled in.
 
@@ -79,7 +80,7 @@ def envelope_of(
         now_s: seconds since the epoch on nats-server's clock, as far as it is known.
         traceparent: W3C context of the call, or empty.
         tracestate: vendor part of it.
-        retry_of: resource name of the failed task that this one tries again, or empty.
+        retry_of: the failed task that this one tries again; the same makes the same id.
 
     Raises:
         OutcomeError: INVALID_ARGUMENT; it names the field, its value and what is legal.
@@ -95,7 +96,11 @@ def envelope_of(
     _check_texts(task)
     _fill_numbers(task)
     _fill_times(task, deployment)
-    task_id = keyed_id(tenant, deployment_id, task) or _fresh_id(now_s)
+    if retry_of is not None:
+        task_id = _retry_id(retry_of)
+        task.retry_of = retry_of.name
+    else:
+        task_id = keyed_id(tenant, deployment_id, task) or _fresh_id(now_s)
     task.name = f"{deployment.name}/tasks/{task_id}"
     task.state = Task.STATE_QUEUED
     task.tenant = tenant
@@ -103,7 +108,7 @@ def envelope_of(
     task.create_time.FromNanoseconds(created_ns)
     task.expire_time.FromNanoseconds(created_ns + task.ttl.ToNanoseconds())
     task.trace_id = telemetry.trace_id(traceparent) or ""
-    task.retry_of = retry_of
+    task.content_digest = _digest(body, options)
     return TaskEnvelope(
         task_id=task_id,
         deployment=deployment_id,
@@ -111,13 +116,17 @@ def envelope_of(
         body=body,
         traceparent=traceparent,
         tracestate=tracestate,
-        content_digest=_digest(body, options),
     )
 
 
-def is_keyed(envelope: TaskEnvelope) -> bool:
+def is_keyed(task: Task) -> bool:
     """Whether the caller chose the task's identity, so that it may have been stored before."""
-    return bool(envelope.task.idempotency_key) or envelope.task.HasField("batch_index")
+    return is_known_for_life(task) or task.HasField("batch_index")
+
+
+def is_known_for_life(task: Task) -> bool:
+    """Whether that identity holds as long as the task is kept, not for JetStream's window only."""
+    return bool(task.idempotency_key or task.retry_of)
 
 
 def check_batch(field: str, batch: str) -> None:
@@ -274,8 +283,13 @@ def keyed_id(tenant: str, deployment_id: str, task: Task) -> str:
     else:
         return ""
     # No part before the key can hold a line break.
-    digest = hashlib.sha256(f"{tenant}\n{deployment_id}\n{key}".encode()).digest()
-    return "k" + _base32(int.from_bytes(digest[:16]) >> (128 - 5 * _ID_DIGITS))
+    return "k" + _hashed(f"{tenant}\n{deployment_id}\n{key}")
+
+
+def _retry_id(failed: Task) -> str:
+    """The id of the one task that tries a failed one again."""
+    # A key that was purged may be used again, and fail again: that is another task.
+    return "r" + _hashed(f"{failed.name}\n{failed.create_time.ToNanoseconds()}")
 
 
 def _fresh_id(now_s: float) -> str:
@@ -283,6 +297,11 @@ def _fresh_id(now_s: float) -> str:
     made_ms = int(now_s * 1000) & ((1 << _TIME_BITS) - 1)
     random = int.from_bytes(os.urandom(16)) & ((1 << _RANDOM_BITS) - 1)
     return "t" + _base32(made_ms << _RANDOM_BITS | random)
+
+
+def _hashed(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return _base32(int.from_bytes(digest[:16]) >> (128 - 5 * _ID_DIGITS))
 
 
 def _base32(number: int) -> str:

@@ -13,7 +13,7 @@ from forebay.v1.task_pb2 import SubmitTaskRequest, Task
 from services.wire import names
 from services.wire.limits import MAX_BODY_BYTES
 from services.wire.outcomes import OutcomeError
-from services.wire.tasks.submission import envelope_of, is_keyed
+from services.wire.tasks.submission import envelope_of, is_keyed, is_known_for_life
 
 NOW_S = 1_800_000_000.25
 ECHO = Deployment(name="deployments/echo")
@@ -79,10 +79,9 @@ def test_what_is_output_only_is_passed_over() -> None:
 
 def test_the_trace_of_the_call_is_the_tasks() -> None:
     parent = f"00-{'a' * 32}-{'b' * 16}-01"
-    envelope = envelope_of(submitted(), ECHO, "default", NOW_S, parent, "v=1", "deployments/e/t")
+    envelope = envelope_of(submitted(), ECHO, "default", NOW_S, parent, "v=1")
     assert envelope.task.trace_id == "a" * 32
     assert (envelope.traceparent, envelope.tracestate) == (parent, "v=1")
-    assert envelope.task.retry_of == "deployments/e/t"
 
 
 def test_ids_without_a_key_differ_and_sort_by_time() -> None:
@@ -98,11 +97,28 @@ def test_a_key_is_an_id(options: dict[str, Any]) -> None:
     first = envelope_of(submitted(**options), ECHO, "default", NOW_S)
     again = envelope_of(submitted(**options), ECHO, "default", NOW_S + 1)
     other = envelope_of(submitted(**options), ECHO, "other", NOW_S)
-    assert is_keyed(first)
+    assert is_keyed(first.task)
     assert first.task_id == again.task_id != other.task_id
     assert first.task_id.startswith("k")
     assert names.is_id(first.task_id)
-    assert first.content_digest == again.content_digest
+    assert first.task.content_digest == again.task.content_digest
+
+
+def test_a_failed_task_is_tried_again_as_one_task() -> None:
+    def retried(failed: Task) -> Task:
+        made = submitted(batch="b", batch_index=1)
+        return envelope_of(made, ECHO, "default", NOW_S + 9, retry_of=failed).task
+
+    options: list[dict[str, Any]] = [{}, {"batch": "b", "batch_index": 1}]
+    for failed in [envelope_of(submitted(**each), ECHO, "default", NOW_S).task for each in options]:
+        first, again = retried(failed), retried(failed)
+        assert first.name == again.name != failed.name
+        assert first.retry_of == failed.name
+        assert (first.batch, first.batch_index) == ("b", 1)
+        assert is_known_for_life(first)
+        assert names.is_id(first.name.rpartition("/")[2])
+        purged_and_failed_again = Task(name=failed.name, create_time=first.create_time)
+        assert retried(purged_and_failed_again).name != first.name
 
 
 def test_no_two_keys_are_one() -> None:
@@ -118,14 +134,14 @@ def test_no_two_keys_are_one() -> None:
 
 
 def test_a_task_in_a_batch_without_a_position_is_not_keyed() -> None:
-    assert not is_keyed(envelope_of(submitted(batch="b"), ECHO, "default", NOW_S))
+    assert not is_keyed(envelope_of(submitted(batch="b"), ECHO, "default", NOW_S).task)
 
 
 def test_another_request_or_option_is_another_content() -> None:
     def digest(change: Callable[[SubmitTaskRequest], object]) -> bytes:
         made = submitted(idempotency_key="k")
         change(made)
-        return envelope_of(made, ECHO, "default", NOW_S).content_digest
+        return envelope_of(made, ECHO, "default", NOW_S).task.content_digest
 
     def other_input(made: SubmitTaskRequest) -> None:
         made.request.raw_input_contents[0] = b"87654321"
@@ -150,7 +166,7 @@ def test_the_order_of_parameters_makes_no_other_content(forwards: bool) -> None:
         for key in order:
             made.request.parameters[key].int64_param = 1
             made.task.labels.update({key[:2]: "v"})
-        digests.add(envelope_of(made, ECHO, "default", NOW_S).content_digest)
+        digests.add(envelope_of(made, ECHO, "default", NOW_S).task.content_digest)
     assert len(digests) == 1
 
 

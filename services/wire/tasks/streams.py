@@ -41,10 +41,6 @@ MAX_WATCHERS = 20_000
 """Calls of WatchTasks at once, each with a consumer of its own: as many as 20 routers hold.
 Without a number of its own the server stops at 1,000."""
 
-MAX_WATCHERS = 20_000
-"""Calls of WatchTasks at once, each with a consumer of its own: as many as 20 routers hold.
-Without a number of its own the server stops at 1,000."""
-
 _GIB = 1 << 30
 
 _TASKS_CONFIG = StreamConfig(

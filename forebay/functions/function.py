@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from forebay.errors import DeadlineExceededError, ForebayError
+from forebay.errors import ForebayError
 from forebay.functions import first_use, upload
 from forebay.functions.call_options import CallOptions
 from forebay.functions.calls import inputs_of, value_of
@@ -122,8 +122,6 @@ class Function:
         inputs, options = self._inputs(args, kwargs), self.call_options
         try:
             result = client_of(options.router).infer(self.name, inputs, timeout_s=options.timeout_s)
-        except DeadlineExceededError as error:
-            raise _late(error, upload.blocking(upload.why_not_ready(self.name), "")) from None
         except ForebayError as error:
             raise typed(error) from None
         return value_of(result)
@@ -135,8 +133,6 @@ class Function:
             result = await async_client_of(options.router).infer(
                 self.name, inputs, timeout_s=options.timeout_s
             )
-        except DeadlineExceededError as error:
-            raise _late(error, await upload.why_not_ready(self.name)) from None
         except ForebayError as error:
             raise typed(error) from None
         return value_of(result)
@@ -302,14 +298,3 @@ def _called(target: Callable[..., Any]) -> Callable[..., Any]:
         return target
     made: Callable[..., Any] = functools.partial(target.__call__, None)
     return made
-
-
-def _late(error: DeadlineExceededError, reason: str) -> DeadlineExceededError:
-    if not reason:
-        return error
-    return DeadlineExceededError(
-        f"{error.message}; it has no replica: {reason}",
-        status=error.status,
-        request_id=error.request_id,
-        trace_id=error.trace_id,
-    )

@@ -21,7 +21,6 @@ from forebay.inference import build_request
 from forebay.task_client.options import task_of
 from services.wire.channels import open_channel
 from services.wire.model_archive import ModelArchiveError
-from services.wire.names import deployment_name
 
 if TYPE_CHECKING:
     from forebay.functions.function import Function
@@ -139,24 +138,6 @@ async def declare_schedule(function: "Function", channel: grpc.aio.Channel) -> s
     return await schedules.declare(
         function.schedule, function.name, request, channel, task_of(**options)
     )
-
-
-async def why_not_ready(name: str, autoscaler: str | None = None) -> str:
-    """What the status of a deployment says of replicas that are not ready; empty if nothing.
-
-    For the message of a call that waited in vain, so it raises nothing.
-    """
-    address = addresses.resolve(addresses.AUTOSCALER, autoscaler)
-    async with open_channel(address) as channel:
-        try:
-            async with asyncio.timeout(2):
-                found = await deploying.current_deployment(deployment_name(name), channel)
-        except (grpc.aio.AioRpcError, TimeoutError):
-            return ""
-    if found is None or found.status.ready_replica_count:
-        return ""
-    said: str = found.status.message
-    return said
 
 
 def blocking(work: Coroutine[Any, Any, T], instead: str) -> T:

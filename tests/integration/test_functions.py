@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import forebay
-from forebay.functions import connections, loading
+from forebay.functions import calls, connections, loading
 from forebay.functions.function import Function
 from tests.support.forebay_up import ForebayUp
 
@@ -70,6 +70,11 @@ def endless(x):
 def crash(x):
     if x:
         os._exit(3)
+    return x
+
+@forebay.schedule(when="0 2 * * *", timezone="Europe/Berlin", argument=3)
+@forebay.function
+def nightly(x):
     return x
 '''
 
@@ -245,6 +250,19 @@ def test_a_function_that_kills_its_process_fails_alone(job: ModuleType) -> None:
     results = list(job.crash.map([0, 1, 0, 0], return_exceptions=True))
     assert [results[0], *results[2:]] == [0, 0, 0]
     assert isinstance(results[1], forebay.ForebayError)
+
+
+def test_a_schedule_is_made_with_its_function(mesh: ForebayUp, job: ModuleType) -> None:
+    job.nightly.deploy()
+    listed = mesh.forebay("schedules", "list", "-o", "json").ok().out
+    assert '"schedules/nightly"' in listed
+    assert '"Europe/Berlin"' in listed
+    assert job.nightly.remote(3) == 3
+    # What it runs is a call with the schedule's argument.
+    mesh.forebay("schedules", "run", "nightly").ok()
+    with forebay.Client() as client:
+        (status,) = client.tasks("nightly")
+        assert calls.value_of(client.task(status.name).result(60)) == 3
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,11 @@ bench-autoscaler: $(INSTALLED_DEV)  ## Measure decisions at the size of a fleet,
 	@$(BIN)/forebay setup
 	$(BIN)/python -m benchmarks.autoscaler
 
+.PHONY: bench-tasks
+bench-tasks: $(INSTALLED_DEV)  ## Measure tasks: stored, completed, mapped over, and files of rows
+	@$(BIN)/forebay setup
+	$(BIN)/python -m benchmarks.tasks
+
 .PHONY: clean
 clean:  ## Remove what make and the tests made
 	rm -rf $(VENV) $(KSERVE_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -77,10 +77,12 @@ async def run(
             )
         async with client_of(where, tenant) as client:
             batch = BatchRun(client, file, schema)
-            bar = ProgressBar(name, batch.state.job.row_count, done=batch.state.done)
+            state = batch.state
+            bar = ProgressBar(name, state.job.row_count, done=state.done, failed=state.failed)
             try:
                 summary = await batch.run(bar.count)
             except BaseException:
+                bar.close()
                 if file.target.with_name(f"{file.target.name}.checkpoint").exists():
                     say(f"{batch.state.done} rows are done; --resume goes on from there")
                 raise

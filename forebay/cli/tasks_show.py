@@ -187,7 +187,8 @@ def _row(status: TaskStatus) -> tuple[str, ...]:
         str(status.attempt_count),
         _clock(status.create_time),
         _clock(status.end_time),
-        status.error,
+        # Functions send their traceback after the first line; `show` has it all.
+        status.error.partition("\n")[0],
     )
 
 

@@ -11,7 +11,14 @@ _PAUSE_S = 0.1
 class ProgressBar:
     """Done, failed, rate and time left, on standard error; nothing where that is no terminal."""
 
-    def __init__(self, title: str, total: int | None, wanted: bool = True, done: int = 0) -> None:
+    def __init__(
+        self,
+        title: str,
+        total: int | None,
+        wanted: bool = True,
+        done: int = 0,
+        failed: int = 0,
+    ) -> None:
         """Shows nothing before the first `count`.
 
         Args:
@@ -19,11 +26,12 @@ class ProgressBar:
             total: items there will be; None if that is not known.
             wanted: whether to show anything.
             done: items that were done before.
+            failed: how many of them failed.
         """
         self._title = title
         self._total = total
         self._is_shown = wanted and sys.stderr.isatty()
-        self._done, self._failed = done, 0
+        self._done, self._failed = done, failed
         self._told_s = 0.0
         self._bar: Any = None
         self._line: Any = None
@@ -80,7 +88,7 @@ class ProgressBar:
             console=Console(stderr=True),
         )
         self._line = self._bar.add_task(
-            self._title, total=self._total, completed=self._done, failed=0
+            self._title, total=self._total, completed=self._done, failed=self._failed
         )
         self._bar.start()
 

@@ -178,6 +178,29 @@ def test_parquet_goes_through_as_rows_do(mesh: ForebayUp, tmp_path: Path) -> Non
     assert parquet.read_table(target).to_pylist() == answers(300)
 
 
+FUNCTION = """\
+import forebay
+
+@forebay.function
+def shout(row):
+    if row["id"] == 2:
+        raise forebay.PermanentError("not two")
+    return {"said": row["text"].upper()}
+"""
+
+
+def test_a_functions_rows_are_its_arguments(mesh: ForebayUp, tmp_path: Path) -> None:
+    (tmp_path / "shouting.py").write_text(FUNCTION)
+    mesh.forebay("deploy", f"{tmp_path / 'shouting.py'}:shout").ok()
+    rows = [{"id": i, "text": f"row {i}"} for i in range(5)]
+    source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
+    ran = mesh.forebay("batch", "run", "shout", source, "-o", target, "--keep", "id")
+    assert (ran.code, "1 of 5 rows failed" in ran.err) == (1, True)
+    assert read(target) == [{"id": i, "said": f"ROW {i}"} for i in (0, 1, 3, 4)]
+    (error,) = read(tmp_path / "out.errors.jsonl")
+    assert (error["line"], "not two" in error["error"]) == (3, True)
+
+
 def killed_at(mesh: ForebayUp, rows: int, words: tuple[str | Path, ...], partial: Path) -> None:
     """Runs a command and kills it when it has written so many rows."""
     state = ("--state-dir", str(mesh.state_dir))

@@ -10,6 +10,17 @@ SHARED = ("wire", "runtime")
 
 # Modules that must say that they are pure, as any other may: `Pure:` or `Pure.` in the docstring.
 PURE = (
+    "forebay/batch_files/row_tensors.py",
+    "forebay/batch_files/rows.py",
+    "forebay/batch_files/schema.py",
+    "forebay/task_client/groups.py",
+    "forebay/task_client/options.py",
+    "forebay/task_client/patience.py",
+    "forebay/task_client/plan.py",
+    "forebay/task_client/positions.py",
+    "forebay/task_client/requests.py",
+    "forebay/task_client/status.py",
+    "forebay/task_client/turns.py",
     "services/autoscaler/callbacks/addresses.py",
     "services/autoscaler/callbacks/hosts.py",
     "services/autoscaler/callbacks/message.py",

@@ -81,7 +81,7 @@ def nightly(x):
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForebayUp]:
-    with ForebayUp(tmp_path_factory.mktemp("functions") / "state", "--slots", "8") as up:
+    with ForebayUp(tmp_path_factory.mktemp("functions") / "state", "--slots", "16") as up:
         kept = os.environ.get("FOREBAY_STATE_DIR")
         os.environ["FOREBAY_STATE_DIR"] = str(up.state_dir)
         try:

@@ -25,3 +25,15 @@ def test_without_an_error_line_the_last_lines_stand_for_themselves() -> None:
 
 def test_a_flood_of_words_is_cut() -> None:
     assert len(last_words("x" * 100_000)) <= 1500
+
+
+RAISED = r"""E1122 08:22:01.1 1 model.cc:1] "ERROR: Failed to create instance: TritonModelException: ValueError: no \"weights\"\nTraceback (most recent call last):\n  File \"bad.py\", line 6\n\nAt:\n  /x/model.py(37): initialize\n"
+E1122 08:22:01.2 1 model.cc:2] "failed to load 'bad' version 1: Internal: TritonModelException: ValueError: no \"weights\"\nTraceback (most recent call last):\n  File \"bad.py\", line 6\n\nAt:\n  /x/model.py(37): initialize\n"
+| bad   | 1       | UNAVAILABLE: Internal: TritonModelException: ValueError: no "weights" |
+"""  # noqa: E501
+
+
+def test_what_a_model_raised_is_told_once_and_in_its_own_words() -> None:
+    assert last_words(RAISED) == (
+        'ValueError: no "weights"\nTraceback (most recent call last):\n  File "bad.py", line 6'
+    )

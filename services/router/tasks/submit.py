@@ -27,6 +27,7 @@ from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
 from services.router.refusals import AlreadyThereError
 from services.router.tasks.calls import TaskCall
+from services.router.tasks.gathering import Gathering
 from services.router.tasks.notices import WaitingNotices
 from services.router.tasks.room import Room
 from services.runtime import telemetry
@@ -74,13 +75,13 @@ class Submitter:
         stopping: asyncio.Event,
     ) -> None:
         """Puts the parts together."""
-        self._link = link
         self._directory = directory
         self._ledger = ledger
         self._server_clock = server_clock
         self._counters = counters
         self._notices = notices
         self._stopping = stopping
+        self._gathering = Gathering(link, ledger)
         self.room = Room(MAX_SUBMITTING_BYTES)
         # When each deployment was made, to notice one made anew.
         self._made: dict[str, int] = {}
@@ -287,9 +288,11 @@ class Submitter:
         return True
 
     async def _publish(self, envelope: TaskEnvelope, message_id: str) -> Stored:
-        return await self._repeated(
-            lambda: self._ledger.enqueue(envelope, message_id), envelope.task.name
-        )
+        if message_id:
+            return await self._repeated(
+                lambda: self._ledger.enqueue(envelope, message_id), envelope.task.name
+            )
+        return await self._repeated(lambda: self._gathering.enqueue(envelope), envelope.task.name)
 
     async def _repeated(self, work: Callable[[], Awaitable[T]], task_name: str) -> T:
         """Does what may safely be done twice, again if it is unknown whether it was done.

@@ -22,6 +22,7 @@ from forebay.v1.task_record_pb2 import (
 from services.wire import names
 from services.wire.nats_link import NatsLink
 from services.wire.stored_publisher import (
+    Outgoing,
     Stored,
     StoredPublisher,
     StreamMissingError,
@@ -70,20 +71,9 @@ class TaskLedger:
         Raises:
             services.wire.stored_publisher.NotStoredError: if the queue refuses it.
         """
-        task = envelope.task
-        await self.ensure_consumer(envelope.deployment, task.priority)
-        subject = subjects.task(
-            envelope.deployment,
-            task.priority,
-            envelope.task_id,
-            task.batch,
-            task.expire_time.seconds,
-        )
-        return await self._publish(
-            subject,
-            envelope.SerializeToString(),
-            message_id or f"{envelope.deployment}.{envelope.task_id}",
-        )
+        await self.ensure_consumer(envelope.deployment, envelope.task.priority)
+        message = queue_message(envelope, message_id)
+        return await self._publish(message.subject, message.payload, message.message_id)
 
     async def ensure_consumer(self, deployment: str, priority: int) -> None:
         """Makes sure once per connection of the consumer that a task will wait for."""
@@ -269,6 +259,20 @@ class TaskLedger:
 
 _NO_MESSAGE = frozenset({10037, 10043, 10057})
 """JetStream's error codes for a message that is not there."""
+
+
+def queue_message(envelope: TaskEnvelope, message_id: str = "") -> Outgoing:
+    """The message that a task waits as; arguments as those of `TaskLedger.enqueue`."""
+    task = envelope.task
+    subject = subjects.task(
+        envelope.deployment,
+        task.priority,
+        envelope.task_id,
+        task.batch,
+        task.expire_time.seconds,
+    )
+    message_id = message_id or f"{envelope.deployment}.{envelope.task_id}"
+    return Outgoing(subject, envelope.SerializeToString(), message_id)
 
 
 def task_name(deployment: str, task_id: str) -> str:

@@ -53,6 +53,8 @@ _TASKS_CONFIG = StreamConfig(
     max_consumers=len(PRIORITIES) * MAX_REQUEST_CONSUMERS,
     duplicate_window=DUPLICATE_WINDOW_S,
     allow_direct=True,
+    # Tasks submitted together are stored with one sync to disk.
+    allow_atomic=True,
 )
 
 _ENDED_CONFIG = StreamConfig(

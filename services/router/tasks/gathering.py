@@ -37,6 +37,7 @@ MOST_UNDER_WAY = 4
 class _Waiting:
     """A task that waits for a group; its future says how it was stored, or None: not in a group."""
 
+    lane: tuple[str, int]
     message: Outgoing
     stored: asyncio.Future[Stored | None]
 
@@ -58,15 +59,15 @@ class Gathering:
         """Stores a task in the queue; as `TaskLedger.enqueue`."""
         message = queue_message(envelope)
         if self._refused_by != self._link.connections and len(message.payload) < LARGE_BYTES:
-            await self._ledger.ensure_consumer(envelope.deployment, envelope.task.priority)
-            stored = await self._gathered(message)
+            lane = (envelope.deployment, envelope.task.priority)
+            stored = await self._gathered(lane, message)
             if stored is not None:
                 return stored
         return await self._ledger.enqueue(envelope)
 
-    async def _gathered(self, message: Outgoing) -> Stored | None:
+    async def _gathered(self, lane: tuple[str, int], message: Outgoing) -> Stored | None:
         loop = asyncio.get_running_loop()
-        waiting = _Waiting(message, loop.create_future())
+        waiting = _Waiting(lane, message, loop.create_future())
         self._waiting.append(waiting)
         if len(self._waiting) == 1:
             # After all that this turn of the event loop brings.
@@ -101,6 +102,8 @@ class Gathering:
     async def _store(self, group: list[_Waiting]) -> None:
         stored: list[Stored] | None = None
         try:
+            for lane in {each.lane for each in group}:
+                await self._ledger.ensure_consumer(*lane)
             stored = await self._ledger.publisher.publish_together([each.message for each in group])
         except NotTogetherError as error:
             self._refused_by = self._link.connections

@@ -65,7 +65,7 @@ def _source(path: Path) -> Iterator[tuple[DeploymentSpec, Path, Function | None]
     if loading.is_function(str(path)):
         try:
             function = loading.function_of(str(path))
-            with packed(function.target, function.settings) as (spec, directory):
+            with packed(function) as (spec, directory):
                 yield spec, directory, function
         except FunctionDefinitionError as error:
             raise CliError(error.message, USAGE) from error

@@ -47,7 +47,8 @@ class Options(TypedDict, total=False):
         max_queued_requests: requests that may wait or run through one router; 1000 by default.
         placement: `compact`, the default, or `spread`.
         environment: variables of every replica.
-        volumes: names of volumes, or `{name: {"read_only": True}}`.
+        volumes: a list of names, each a text or `{name: {"read_only": True}}`; or one mapping of
+            names to such options.
         include: further files, directories or modules of the project; imports are found without.
         max_retries: attempts of a task after the first.
         min_backoff_s: pause before the second attempt, doubling from then on, in seconds.
@@ -76,7 +77,7 @@ class Options(TypedDict, total=False):
     max_queued_requests: int
     placement: str
     environment: Mapping[str, str]
-    volumes: Sequence[str | Mapping[str, Any]]
+    volumes: Sequence[str | Mapping[str, Any]] | Mapping[str, Any]
     include: Sequence[Include]
     max_retries: int
     min_backoff_s: float

@@ -10,6 +10,7 @@ requirements.txt        the function's, and msgpack
 """
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from forebay.functions.sources import Source
 MSGPACK = "msgpack==1.2.4"
 MAX_ITEMS = 65536
 """Items in one request to a function that takes them one by one."""
+
+# Not msgpack-numpy and the like.
+_NAMES_MSGPACK = re.compile(r"msgpack\s*($|[^\w.\-\s])", re.IGNORECASE)
 
 _RUNNER_MODULES = ("__init__", "attempt_limit", "codec", "failures", "worker")
 
@@ -86,6 +90,6 @@ def write(
 
 def _requirements(requirements: Sequence[str]) -> str:
     lines = [line.strip() for line in requirements]
-    if not any(line.lower().startswith("msgpack") for line in lines):
+    if not any(_NAMES_MSGPACK.match(line) for line in lines):
         lines.append(MSGPACK)
     return "".join(f"{line}\n" for line in lines)

@@ -8,13 +8,25 @@ from typing import Any
 from forebay import deployment_file
 from forebay.deployment_file import DeploymentFileError, DeploymentSpec
 from forebay.deployment_yaml import Text
+from forebay.errors import InvalidRequestError
+from forebay.functions.call_options import CallOptions
+from forebay.functions.calls import inputs_of
 from forebay.functions.errors import FunctionDefinitionError
 from forebay.functions.scaling import QueueDepth, Scaling
 from forebay.functions.sources import Include, Source
+from forebay.inference import build_request
+from forebay.task_client.options import task_of
+from forebay.v1.deployment_pb2 import Deployment
+from forebay.v1.task_pb2 import SubmitTaskRequest
+from services.wire.names import deployment_name
+from services.wire.outcomes import OutcomeError
+from services.wire.tasks.submission import envelope_of
+from services.wire.tenants import DEFAULT_TENANT
 
 MAX_SLOTS = 1024
 """`max_ongoing_requests` at most."""
 
+MAX_WORKERS = 64
 MAX_BATCH_SIZE = 1024
 MAX_BATCH_DELAY_S = 60.0
 
@@ -39,7 +51,7 @@ class FunctionSettings:
     max_queued_requests: int = 1000
     placement: str = "compact"
     environment: Mapping[str, str] = field(default_factory=dict)
-    volumes: Sequence[str | Mapping[str, Any]] = ()
+    volumes: Sequence[str | Mapping[str, Any]] | Mapping[str, Any] = ()
     include: Sequence[Include] = ()
 
     def slots(self) -> int:
@@ -67,13 +79,13 @@ class FunctionSettings:
             "scaling": scaling.keys_set() if isinstance(scaling, Scaling) else scaling,
             "resources": {**self.resources, "workers": self.workers},
             "placement": self.placement,
-            "environment": dict(self.environment),
+            "environment": self.environment,
             "max_ongoing_requests": self.slots(),
             "request_timeout_s": self.request_timeout_s,
             "max_queued_requests": self.max_queued_requests,
         }
         if self.volumes:
-            values["volumes"] = list(self.volumes)
+            values["volumes"] = _listed(self.volumes)
         try:
             # One line stands for all: a decorator's arguments have none of their own.
             return deployment_file.parsed(Text(str(source.file), values, {"": source.line})).spec
@@ -83,27 +95,72 @@ class FunctionSettings:
 
     def _check(self, source: Source) -> None:
         """Refuses what a deployment file has no key for."""
-        where = f"{source.file}:{source.line}"
-        if self.batch and not 1 <= self.max_batch_size <= MAX_BATCH_SIZE:
-            raise FunctionDefinitionError(
-                f"{where}: max_batch_size = {self.max_batch_size}; legal is a whole number from 1 "
-                f"to {MAX_BATCH_SIZE}"
-            )
-        if not 0 <= self.batch_delay_s <= MAX_BATCH_DELAY_S:
-            raise FunctionDefinitionError(
-                f"{where}: batch_delay_s = {self.batch_delay_s}; legal is seconds from 0 to "
-                f"{MAX_BATCH_DELAY_S:g}"
-            )
-        if not isinstance(self.workers, int) or not 1 <= self.workers <= 64:
-            raise FunctionDefinitionError(
-                f"{where}: workers = {self.workers!r}; legal is a whole number from 1 to 64"
-            )
-        wrong = [line for line in self.requirements if not isinstance(line, str) or "\n" in line]
-        if isinstance(self.requirements, str) or wrong:
-            raise FunctionDefinitionError(
-                f"{where}: requirements = {self.requirements!r}; legal is a list of lines of a "
-                'requirements.txt, such as ["onnxruntime==1.31.1"]'
-            )
+        checked = {
+            "batch": (isinstance(self.batch, bool), "True or False"),
+            "max_batch_size": (
+                _is_whole(self.max_batch_size, MAX_BATCH_SIZE),
+                f"a whole number from 1 to {MAX_BATCH_SIZE}",
+            ),
+            "batch_delay_s": (
+                isinstance(self.batch_delay_s, int | float)
+                and 0 <= self.batch_delay_s <= MAX_BATCH_DELAY_S,
+                f"seconds from 0 to {MAX_BATCH_DELAY_S:g}",
+            ),
+            "workers": (
+                _is_whole(self.workers, MAX_WORKERS),
+                f"a whole number from 1 to {MAX_WORKERS}",
+            ),
+            "requirements": (
+                _are_lines(self.requirements),
+                'a list of lines of a requirements.txt, such as ["onnxruntime==1.31.1"]',
+            ),
+            "include": (
+                isinstance(self.include, list | tuple),
+                'a list of files, directories or modules, such as ["labels.txt"]',
+            ),
+            "volumes": (
+                isinstance(self.volumes, list | tuple | Mapping),
+                'a list of names such as ["data"], or {"data": {"read_only": True}}',
+            ),
+        }
+        for name, (is_legal, legal) in checked.items():
+            if not is_legal:
+                raise FunctionDefinitionError(
+                    f"{source.file}:{source.line}: {name} = {getattr(self, name)!r}; "
+                    f"legal is {legal}"
+                )
+
+
+def check_calls(name: str, options: CallOptions, source: Source) -> None:
+    """Checks the options of tasks as a router does when it is given one.
+
+    Raises:
+        FunctionDefinitionError: if one is not legal; it names it, its value and what is.
+    """
+    request = build_request(name, inputs_of((), {}), None, None, "")
+    try:
+        submitted = SubmitTaskRequest(request=request, task=task_of(**options.of_tasks()))
+        envelope_of(submitted, Deployment(name=deployment_name(name)), DEFAULT_TENANT, 0.0)
+    except (OutcomeError, InvalidRequestError) as error:
+        said = str(error).replace("task.", "")
+        raise FunctionDefinitionError(f"{source.file}:{source.line}: {said}") from None
+
+
+def _listed(volumes: Sequence[str | Mapping[str, Any]] | Mapping[str, Any]) -> list[Any]:
+    """Volumes as a deployment file lists them: a mapping has one item for each name."""
+    if isinstance(volumes, Mapping):
+        return [{name: options} for name, options in volumes.items()]
+    return list(volumes)
+
+
+def _is_whole(value: object, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
+
+
+def _are_lines(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(line, str) and "\n" not in line for line in value
+    )
 
 
 def check_target(target: Any, on_start: Callable[[], Any] | None) -> None:
@@ -129,6 +186,11 @@ def check_target(target: Any, on_start: Callable[[], Any] | None) -> None:
         raise FunctionDefinitionError(
             f"{target!r} is neither a function nor a class with __call__, so it cannot become a "
             "deployment"
+        )
+    if on_start is not None and not callable(on_start):
+        raise FunctionDefinitionError(
+            f"on_start = {on_start!r} of {target.__qualname__}; legal is a function "
+            "without arguments"
         )
     assert called is not None, "a function"
     if inspect.iscoroutinefunction(called) or inspect.isgeneratorfunction(called):

@@ -16,7 +16,7 @@ from forebay.errors import from_rpc_error
 from forebay.functions import packaging, sources
 from forebay.functions.connections import portal
 from forebay.functions.errors import DeploymentFailedError, FunctionDefinitionError
-from forebay.functions.settings import FunctionSettings
+from forebay.functions.settings import check_calls
 from forebay.inference import build_request
 from forebay.task_client.options import task_of
 from services.wire.channels import open_channel
@@ -44,14 +44,16 @@ class Deployed:
 
 
 @contextlib.contextmanager
-def packed(target: Any, settings: FunctionSettings) -> Iterator[tuple[DeploymentSpec, Path]]:
+def packed(function: "Function") -> Iterator[tuple[DeploymentSpec, Path]]:
     """The declaration and the model directory of a function, until the block ends.
 
     Raises:
         FunctionDefinitionError: if it cannot become a deployment.
     """
-    source = sources.locate(target)
+    settings = function.settings
+    source = sources.locate(function.target)
     spec = settings.spec(source)
+    check_calls(settings.name, function.call_options, source)
     files = sources.collect(source, settings.include)
     with tempfile.TemporaryDirectory(prefix="forebay-function-") as directory:
         try:
@@ -94,7 +96,7 @@ async def deploy(
     tell = tell or deploying.Quiet()
     address = addresses.resolve(addresses.AUTOSCALER, autoscaler)
     settings = function.settings
-    with packed(function.target, settings) as (spec, directory):
+    with packed(function) as (spec, directory):
         async with open_channel(address) as channel:
             try:
                 tell(f"packing {settings.name}")

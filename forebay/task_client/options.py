@@ -59,15 +59,22 @@ def task_of(**options: Unpack[TaskOptions]) -> Task:
         )
     task = Task(priority=_priority(options.get("priority") or "normal"))
     max_retries = options.get("max_retries")
+    if max_retries is not None:
+        task.max_retries = _retries(max_retries)
+    for name, field in _DURATIONS.items():
+        _set_duration(task, name, field, options.get(name))
+    labels = options.get("labels") or {}
     try:
-        if max_retries is not None:
-            task.max_retries = max_retries
-        for name, field in _DURATIONS.items():
-            _set_duration(task, name, field, options.get(name))
-        task.labels.update(options.get("labels") or {})
-        task.callback_url = options.get("callback_url") or ""
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InvalidRequestError(f"options of the task: {error}") from error
+        task.labels.update(labels)
+    except (TypeError, ValueError, AttributeError):
+        raise InvalidRequestError(
+            f"labels = {labels!r}: legal is a mapping of texts to texts"
+        ) from None
+    url = options.get("callback_url") or ""
+    try:
+        task.callback_url = url
+    except (TypeError, ValueError):
+        raise InvalidRequestError(f"callback_url = {url!r}: legal is a URL as text") from None
     return task
 
 
@@ -81,6 +88,12 @@ def _priority(word: str) -> Task.Priority:
         return legal[word.lower()]
     except (KeyError, AttributeError):
         raise InvalidRequestError(f"priority = {word!r}: legal are high, normal, low") from None
+
+
+def _retries(count: object) -> int:
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < 2**31:
+        raise InvalidRequestError(f"max_retries = {count!r}: legal is a whole number from 0 to 20")
+    return count
 
 
 def _set_duration(task: Task, name: str, field: str, value_s: object) -> None:

@@ -31,8 +31,10 @@ def test_options_are_durations_labels_and_numbers_of_the_message() -> None:
         ({"priority": "urgent"}, "priority = 'urgent': legal are high, normal, low"),
         ({"ttl_s": -1}, "ttl_s = -1"),
         ({"attempt_timeout_s": float("nan")}, "attempt_timeout_s = nan"),
-        ({"max_retries": 1e9}, "max_retries|options of the task"),
-        ({"labels": {"a": 1}}, "options of the task"),
+        ({"max_retries": 1e9}, "max_retries = 1000000000.0: legal is a whole number"),
+        ({"labels": {"a": 1}}, "labels = .*: legal is a mapping"),
+        ({"labels": "a=1"}, "labels = .a=1.: legal is a mapping"),
+        ({"callback_url": 3}, "callback_url = 3: legal is a URL"),
     ],
 )
 def test_an_option_that_no_task_can_have_is_named(options: TaskOptions, said: str) -> None:

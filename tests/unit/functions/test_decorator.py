@@ -12,7 +12,7 @@ from forebay.functions import loading
 from forebay.functions.decorator import Options
 from forebay.functions.errors import FunctionDefinitionError
 from forebay.functions.function import Function
-from forebay.functions.settings import name_for
+from forebay.functions.settings import check_calls, name_for
 from forebay.functions.sources import Source
 from forebay.scaling_file import ScalingSpec
 
@@ -119,12 +119,56 @@ def test_scaling_objects_have_the_keys_of_a_file(scaling: Any) -> None:
         ({"batch_delay_s": -1}, "batch_delay_s = -1; legal is"),
         ({"requirements": "numpy"}, "legal is a list of lines"),
         ({"environment": {"PATH": "x"}}, "is set by the node agent"),
+        ({"environment": ["DEBUG"]}, "environment"),
         ({"volumes": ["No Volume"]}, "volumes"),
+        ({"volumes": "data"}, r"volumes = 'data'; legal is a list of names"),
+        ({"volumes": {"data": {"readonly": True}}}, "did you mean read_only"),
+        ({"include": "labels.txt"}, r"include = 'labels.txt'; legal is a list"),
+        ({"batch": "yes"}, "batch = 'yes'; legal is True or False"),
+        ({"max_batch_size": "8"}, "max_batch_size = '8'; legal is a whole number"),
+        ({"batch_delay_s": "0.1"}, "batch_delay_s = '0.1'; legal is seconds"),
+        ({"workers": True}, "workers = True; legal is a whole number"),
+        ({"requirements": [1]}, "legal is a list of lines"),
     ],
 )  # fmt: skip
 def test_wrong_values_are_told_with_file_and_line(options: dict[str, Any], said: str) -> None:
     with pytest.raises(FunctionDefinitionError, match=said):
         made(**options).settings.spec(_SOURCE)
+
+
+@pytest.mark.parametrize(
+    "volumes",
+    [{"data": {"read_only": True}, "results": {}}, [{"data": {"read_only": True}}, "results"]],
+)
+def test_volumes_are_a_list_or_a_mapping(volumes: Any) -> None:
+    mounts = made(volumes=volumes).settings.spec(_SOURCE).to_proto("sha256:" + 64 * "0").volumes
+    assert [(mount.name, mount.read_only) for mount in mounts] == [
+        ("data", True),
+        ("results", False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"max_retries": 99}, r"batch\.py:7: max_retries is 99; legal is 0 to 20"),
+        ({"max_retries": "x"}, r"batch\.py:7: max_retries = 'x': legal is a whole"),
+        ({"ttl_s": -1}, r"batch\.py:7: ttl_s = -1"),
+        ({"attempt_timeout_s": 0}, r"batch\.py:7: attempt_timeout is 0 s; legal is 0\.001 s to"),
+        ({"min_backoff_s": 100, "max_backoff_s": 1}, "max_backoff is 1 s, less than min_backoff"),
+    ],
+)
+def test_options_of_tasks_are_checked_when_it_is_deployed(
+    options: dict[str, Any], said: str
+) -> None:
+    function = made(**options)
+    with pytest.raises(FunctionDefinitionError, match=said):
+        check_calls(function.name, function.call_options, _SOURCE)
+
+
+def test_on_start_is_something_to_call() -> None:
+    with pytest.raises(FunctionDefinitionError, match="on_start = 3 of echo; legal is a function"):
+        made(on_start=3)
 
 
 def test_an_unknown_parameter_is_refused_with_those_there_are() -> None:

@@ -79,19 +79,19 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 def files_of(function: Function) -> set[str]:
-    with packed(function.target, function.settings) as (_, directory):
+    with packed(function) as (_, directory):
         code = directory / "1" / "code"
         return {path.relative_to(code).as_posix() for path in code.rglob("*") if path.is_file()}
 
 
 def digest_of(function: Function) -> str:
-    with packed(function.target, function.settings) as (_, directory):
+    with packed(function) as (_, directory):
         return model_archive.pack(directory, io.BytesIO())
 
 
 def run(function: Function, *items: Any) -> Any:
     """What the packed function says in a process that knows nothing of the project."""
-    with packed(function.target, function.settings) as (_, directory):
+    with packed(function) as (_, directory):
         done = subprocess.run(
             [sys.executable, "-c", _RUN, str(directory / "1"), json.dumps(items)],
             capture_output=True,
@@ -132,6 +132,27 @@ def test_on_start_runs_once_before_the_first_item(project: Project) -> None:
     module = project.load()
     assert run(module.Count, 1, 2) == [[1, 1], [1, 2]]
     assert run(module.count, 1, 2) == [[1, 1], [1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("requirements", "added"),
+    [
+        (["six"], True),
+        (["msgpack-numpy==0.4.8"], True),
+        (["msgpack"], False),
+        (["MsgPack >= 1.1"], False),
+        (["msgpack==1.1.0"], False),
+    ],
+)
+def test_msgpack_is_required_unless_it_is_named(
+    project: Project, requirements: list[str], added: bool
+) -> None:
+    project.write(
+        mine=f"import forebay\n@forebay.function(requirements={requirements})\ndef f(x): ...\n"
+    )
+    with packed(project.load().f) as (_, directory):
+        lines = (directory / "requirements.txt").read_text().splitlines()
+    assert lines == [*requirements, *(["msgpack==1.2.4"] if added else [])]
 
 
 def test_imports_beside_the_file_come_along_and_nothing_else(project: Project) -> None:

@@ -13,6 +13,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from forebay import addresses
 from forebay.aio import AsyncClient
+from forebay.cli import function_inputs
 from forebay.cli.failure import FAILED, NOT_FOUND, UNREACHABLE, USAGE, CliError
 from forebay.cli.link import CALL_TIMEOUT_S, Where, link_to
 from forebay.cli.output import Output, print_json, print_table, progress
@@ -187,6 +188,14 @@ def one_job(metadata: Any, file: Path | None, given: Sequence[str]) -> Job:
 
 
 def _file_jobs(metadata: Any, files: Sequence[Path], options: InferOptions) -> list[Job]:
+    key = options.idempotency_key
+    # A key stands for one content: with several files each gets a key of its own.
+    keys = [f"{key}-{place}" if key and len(files) > 1 else key for place in range(len(files))]
+    if function_inputs.is_function(metadata):
+        return [
+            Job(str(file), function_inputs.of_file(file), own)
+            for file, own in zip(files, keys, strict=True)
+        ]
     found = file_input(metadata)
     if found is None:
         raise CliError(
@@ -194,15 +203,12 @@ def _file_jobs(metadata: Any, files: Sequence[Path], options: InferOptions) -> l
             "Give them with --input NAME=@file.npy or --input NAME='[[1, 2]]'.",
             USAGE,
         )
-    key = options.idempotency_key
-    # A key stands for one content: with several files each gets a key of its own.
-    return [
-        file_job(*found, file, f"{key}-{position}" if key and len(files) > 1 else key)
-        for position, file in enumerate(files)
-    ]
+    return [file_job(*found, file, own) for file, own in zip(files, keys, strict=True)]
 
 
 def _given_job(metadata: Any, given: Sequence[str]) -> Job:
+    if function_inputs.is_function(metadata):
+        return Job(", ".join(given), function_inputs.of_words(given))
     declared = {tensor.name: tensor.datatype for tensor in metadata.inputs}
     inputs: Inputs = {}
     for word in given:
@@ -246,16 +252,17 @@ def show(results: Sequence[Done], options: InferOptions) -> None:
     if options.output is Output.JSON:
         print_json({"results": [plain(done) for done in results]})
         return
-    names = list(dict.fromkeys(name for done in results for name in done.result or ()))
+    said = [_outputs(done.result) if done.result else {} for done in results]
+    names = list(dict.fromkeys(name for outputs in said for name in outputs))
     columns = ["INPUT", *names, "MS"]
     if options.verbose:
         columns += ["REQUEST", "TRACE"]
     if any(done.error for done in results):
         columns.append("ERROR")
     rows = []
-    for done in results:
+    for done, outputs in zip(results, said, strict=True):
         row = [done.label]
-        row += [_cell(done.result[name]) if done.result else "" for name in names]
+        row += [_cell(outputs[name]) if name in outputs else "" for name in names]
         row.append(f"{done.duration_s * 1000:.1f}")
         if options.verbose:
             row += [done.request_id or "", done.trace_id or ""]
@@ -267,10 +274,15 @@ def show(results: Sequence[Done], options: InferOptions) -> None:
 
 def plain(done: Done) -> dict[str, Any]:
     """A request that has ended, as JSON's types."""
-    outputs = {name: plain_array(array) for name, array in (done.result or {}).items()}
+    outputs = _outputs(done.result) if done.result else None
+    if outputs is not None:
+        outputs = {
+            name: plain_array(value) if isinstance(value, np.ndarray) else value
+            for name, value in outputs.items()
+        }
     return {
         "input": done.label,
-        "outputs": outputs if done.result else None,
+        "outputs": outputs,
         "model_version": done.result.model_version if done.result else None,
         "duration_s": round(done.duration_s, 6),
         "request_id": done.request_id,
@@ -278,6 +290,12 @@ def plain(done: Done) -> dict[str, Any]:
         "error": done.error.message if done.error else None,
         "status": done.error.status.name if done.error and done.error.status else None,
     }
+
+
+def _outputs(result: InferResult) -> dict[str, Any]:
+    """Arrays by name; of a function, what it returned."""
+    returned = function_inputs.returned(result)
+    return dict(result) if returned is None else returned
 
 
 def plain_array(array: NDArray[Any]) -> Any:
@@ -291,7 +309,9 @@ def _decoded(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def _cell(array: NDArray[Any]) -> str:
+def _cell(array: Any) -> str:
+    if not isinstance(array, np.ndarray):
+        return json.dumps(array, ensure_ascii=False)
     values = _decoded(array.ravel()[:_SHOWN_ELEMENTS].tolist())
     words = [f"{value:.4g}" if isinstance(value, float) else str(value) for value in values]
     if array.size > _SHOWN_ELEMENTS:

@@ -110,6 +110,7 @@ class _Run:
         return 0
 
     def _work(self, path: Path, name: str, arguments: list[str]) -> Callable[[], Any]:
+        from forebay.cli.function_inputs import item
         from forebay.functions import loading
         from forebay.functions.errors import FunctionDefinitionError
         from forebay.functions.function import Function
@@ -119,7 +120,7 @@ class _Run:
         module = loading.load(path)
         found = getattr(module, name or "main", None)
         if isinstance(found, Function):
-            return lambda: found.map([_item(argument) for argument in arguments])
+            return lambda: found.map([item(argument) for argument in arguments])
         if not callable(found):
             raise FunctionDefinitionError(
                 f"{path} has no function {name}"
@@ -191,23 +192,6 @@ def _run_main_part(path: Path, arguments: list[str]) -> None:
     sys.argv = [str(path), *arguments]
     sys.path.insert(0, str(path.resolve().parent))
     runpy.run_path(str(path), run_name="__main__")
-
-
-def _item(argument: str) -> Any:
-    """An argument as an item: the bytes of a file, JSON, or else text."""
-    from forebay.functions.errors import FunctionDefinitionError
-
-    if argument.startswith("@"):
-        try:
-            return Path(argument[1:]).read_bytes()
-        except OSError as error:
-            raise FunctionDefinitionError(
-                f"cannot read {argument[1:]}: {error.strerror}"
-            ) from error
-    try:
-        return json.loads(argument)
-    except ValueError:
-        return argument
 
 
 def _print(result: Any) -> None:

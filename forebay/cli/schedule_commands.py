@@ -12,7 +12,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from forebay import addresses, schedules
-from forebay.cli import infer
+from forebay.cli import function_inputs, infer
 from forebay.cli.failure import FAILED, NOT_FOUND, USAGE, CliError
 from forebay.cli.link import Where, link_to
 from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
@@ -181,9 +181,12 @@ async def run_now(name: str, where: Where, tenant: str | None, output: Output) -
 
 async def _request(deployment: str, options: CreateOptions, where: Where) -> InferRequest:
     """The inference of each task."""
-    if (options.file is None) != bool(options.inputs):
-        raise CliError("name a file, or inputs with --input NAME=VALUE: one of the two", USAGE)
     metadata = await infer.model_metadata(deployment, where, None)
+    # A function may have no argument.
+    none = options.file is None and not options.inputs
+    both = options.file is not None and options.inputs
+    if both or (none and not function_inputs.is_function(metadata)):
+        raise CliError("name a file, or inputs with --input NAME=VALUE: one of the two", USAGE)
     job = infer.one_job(metadata, options.file, options.inputs)
     try:
         return build_request(deployment, job.inputs, None, None, "")

@@ -149,11 +149,11 @@ def client_of(where: Where, tenant: str | None) -> AsyncClient:
 
 def outputs_of(found: InferResult) -> dict[str, Any]:
     """The outputs of a task as JSON's types; of a function, what it returned."""
-    from forebay.batch_files.row_tensors import plain as plain_value
-    from forebay.functions import calls
+    from forebay.cli import function_inputs
 
-    if list(found.outputs) == [calls.RESULT]:
-        return {"value": plain_value(calls.value_of(found))}
+    returned = function_inputs.returned(found)
+    if returned is not None:
+        return returned
     return {name: plain_array(array) for name, array in found.items()}
 
 

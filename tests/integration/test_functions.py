@@ -196,6 +196,25 @@ def test_printed_lines_are_in_the_replicas_log(mesh: ForebayUp, sizes: Function)
     assert "saw 12345" in mesh.forebay("logs", "sizes", "-n", "1000").ok().out
 
 
+def test_a_function_is_called_from_the_command_line(
+    mesh: ForebayUp, sizes: Function, tmp_path: Path
+) -> None:
+    file = tmp_path / "item.bin"
+    file.write_bytes(b"\xff" * 7)
+    wanted = {"size": 7, "word": "ok"}
+    inferred = mesh.forebay("infer", sizes.name, file, "-o", "json").json()
+    assert inferred["results"][0]["outputs"] == {"value": wanted}
+    given = ("--input", f"ITEM=@{file}", "--wait", "-o", "json")
+    assert mesh.forebay("tasks", "submit", sizes.name, *given).json()[0]["outputs"] == {
+        "value": wanted
+    }
+    made = ("schedules", "create", "by-hand", sizes.name, file, "--when", "0 0 1 1 *")
+    mesh.forebay(*made).ok()
+    run = mesh.forebay("schedules", "run", "by-hand", "-o", "json").json()
+    assert mesh.forebay("tasks", "result", run["task"], "-o", "json").json() == {"value": wanted}
+    mesh.forebay("schedules", "delete", "by-hand").ok()
+
+
 def test_a_function_of_lists_gets_what_several_calls_sent(job: ModuleType) -> None:
     together = job.together
     together.deploy()

@@ -1,8 +1,12 @@
 """Pure: when a replica that failed is started again."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_FAILURES = 3
+MAX_EXCUSED_DEATHS = 20
+"""Deaths in a row, with not one answer in between, that a bad task is known to have caused. So many
+bad tasks may follow each other; a model that dies of all of them has to rest all the same."""
+
 MAX_DEATHS_UNDER_REQUESTS = 6
 """A death with requests or tasks inside may be the doing of one of them, and a request is given up
 after three deaths: one bad request must not break a replica, a model that dies of all must."""
@@ -35,15 +39,21 @@ class Failures:
             under_requests: there were requests or tasks inside.
             excused: it is known whose fault it was, and that is not the replica's.
         """
-        own, under = (0, 0) if proven else (self.own, self.under_requests)
+        before = Failures() if proven else self
         if excused:
-            return Failures(own, under)
-        return Failures(own, under + 1) if under_requests else Failures(own + 1, under)
+            return replace(before, excused=before.excused + 1)
+        if under_requests:
+            return replace(before, under_requests=before.under_requests + 1)
+        return replace(before, own=before.own + 1)
 
     @property
     def broken(self) -> bool:
         """Whether it has failed so often that it is FAILED."""
-        return self.own >= MAX_FAILURES or self.under_requests >= MAX_DEATHS_UNDER_REQUESTS
+        return (
+            self.own >= MAX_FAILURES
+            or self.under_requests >= MAX_DEATHS_UNDER_REQUESTS
+            or self.excused >= MAX_EXCUSED_DEATHS
+        )
 
     def wait_s(self, failure_retry_s: float) -> float:
         """Seconds until the next start: doubling from 0.5 s to 10 s; a long rest when broken."""

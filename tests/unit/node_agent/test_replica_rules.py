@@ -8,6 +8,7 @@ from services.node_agent.intake import MAX_KILLS
 from services.node_agent.reconcile import AssignedSet, accepts, reconcile
 from services.node_agent.restart_policy import (
     MAX_DEATHS_UNDER_REQUESTS,
+    MAX_EXCUSED_DEATHS,
     MAX_FAILURES,
     Failures,
 )
@@ -55,12 +56,15 @@ def test_one_request_cannot_break_a_replica_but_dying_of_every_request_does() ->
     assert failures.broken
 
 
-def test_a_death_whose_cause_is_known_is_not_held_against_the_replica() -> None:
+def test_deaths_by_bad_tasks_are_excused_but_not_without_end() -> None:
     failures = Failures(under_requests=1)
-    for _ in range(3 * MAX_DEATHS_UNDER_REQUESTS):
+    for _ in range(MAX_EXCUSED_DEATHS - 1):
         failures = failures.after_failure(proven=False, under_requests=True, excused=True)
-    assert failures == Failures(under_requests=1)
+    assert not failures.broken
     assert failures.wait_s(failure_retry_s=60) == 0.5
+    proven = failures.after_failure(proven=True, under_requests=True, excused=True)
+    assert proven == Failures(excused=1)
+    assert failures.after_failure(proven=False, under_requests=True, excused=True).broken
 
 
 def assigned(*ids: str, revision: int = 1, epoch: int = 1) -> AssignedSet:

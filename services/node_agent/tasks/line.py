@@ -30,14 +30,22 @@ class Line:
         else:
             self._waiting[key] = None
 
-    def leave(self, key: int, now_s: float) -> None:
-        """Triton is done with it; the oldest that waits may be at work from now on."""
-        if self._at_work.pop(key, None) is None:
+    def leave(self, key: int, now_s: float) -> float:
+        """Triton is done with it; the oldest that waits may be at work from now on.
+
+        Returns:
+            For how long it can have been at work, in seconds; 0 if it has only waited, as one that
+            was answered together with an older one.
+        """
+        since_s = self._at_work.pop(key, None)
+        if since_s is None:
             self._waiting.pop(key, None)
-        elif self._waiting:
+            return 0.0
+        if self._waiting:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
             self._at_work[oldest] = now_s
+        return now_s - since_s
 
     def at_work_since_s(self, key: int) -> float | None:
         """Since when it can have been at work; None if it waits."""

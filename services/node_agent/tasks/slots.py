@@ -5,6 +5,10 @@ that none waits, and one slot of several is kept free of tasks. While there are 
 requests are asked for at a time, so that at most the slots and these few are inside. What was asked
 for before the first task came runs out within EXPIRES_S of credit.py, and may come on top so long.
 
+Inside Triton nothing overtakes: a request waits for the tasks that came before it. So while requests
+keep coming, only so many tasks are inside that one waits for about DELAY_S, by how long tasks took
+lately; with several instances, long tasks leave one of them free.
+
 A task that was in a replica when that died, beside others, runs alone, so that it shows who did it:
 it waits for the other tasks, then no request is asked for any more until it has run. Between two
 such tasks it is the turn of a few requests.
@@ -27,6 +31,15 @@ it to run out."""
 
 TURN_EXPIRES_S = 0.05
 """The same between two tasks that run alone."""
+
+REQUESTS_AROUND_S = 10.0
+"""So long after the last request, tasks leave room for the next."""
+
+DELAY_S = 0.05
+"""For so long a request may wait inside Triton for tasks."""
+
+_NEWEST_RATIO = 0.2
+"""What the newest task counts for in how long tasks take."""
 
 
 def _nothing() -> None:
@@ -67,6 +80,9 @@ class Slots:
         self._slots = slots
         self._kept = 1 if slots > 1 else 0
         self._few = max(1, slots // 8)
+        self._instances = instances
+        self._last_request_s = float("-inf")
+        self._task_s: float | None = None
         self._open_since_s = 0.0
         self._last_task_s = float("-inf")
         self._waiting_alone = 0
@@ -113,11 +129,23 @@ class Slots:
         expires_s = SHORT_EXPIRES_S if around else EXPIRES_S
         return self.credit.open(count, now_s, expires_s), expires_s
 
-    def room_for_tasks(self) -> int:
+    def room_for_tasks(self, now_s: float) -> int:
         """How many tasks may come, whether or not requests wait."""
         if self._waiting_alone or self.lost:
             return 0
-        return max(0, self._slots - self._kept - self.requests - self.tasks)
+        room = self._slots - self._kept - self.requests - self.tasks
+        if now_s - self._last_request_s < REQUESTS_AROUND_S:
+            room = min(room, self._tasks_beside_requests() - self.tasks)
+        return max(0, room)
+
+    def _tasks_beside_requests(self) -> int:
+        """How many tasks may be inside while requests keep coming."""
+        least = max(1, self._instances - 1)
+        if self._task_s is None:
+            return least
+        # Each instance works through its share of them.
+        short = DELAY_S * self._instances / max(self._task_s, 1e-6)
+        return max(least, int(min(short, self._slots)))
 
     def no_request_waits(self, now_s: float) -> bool:
         """Whether requests were asked for and have not come."""
@@ -126,6 +154,7 @@ class Slots:
     def request_came(self, key: int, now_s: float) -> None:
         """A request was delivered; `key` tells it from all others inside."""
         self.requests += 1
+        self._last_request_s = now_s
         self.line.enter(key, now_s)
 
     def request_left(self, key: int, now_s: float) -> None:
@@ -181,7 +210,9 @@ class Slots:
     def stopped(self, key: int, now_s: float, alone: bool) -> None:
         """Triton has a task no more."""
         self.running -= 1
-        self.line.leave(key, now_s)
+        took_s = self.line.leave(key, now_s)
+        before_s = took_s if self._task_s is None else self._task_s
+        self._task_s = before_s + _NEWEST_RATIO * (took_s - before_s)
         if alone:
             self._alone_runs = False
             self._requests_turn = self._waiting_alone > 1

@@ -162,10 +162,10 @@ class TaskIntake:
         if self._stopped or not self._link.connected or self._attempts.backlogged:
             return
         lane = self._lanes.to_ask()
-        room = self._slots.room_for_tasks() if lane is not None else 0
+        now_s = self._clock.monotonic_s()
+        room = self._slots.room_for_tasks(now_s) if lane is not None else 0
         if lane is None or not room:
             return
-        now_s = self._clock.monotonic_s()
         if not self._slots.no_request_waits(now_s):
             self._slots.pull_requests()
             if self._later is None and self._slots.credit.on_the_way:

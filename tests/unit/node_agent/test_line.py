@@ -10,7 +10,7 @@ def test_what_waits_for_an_instance_is_not_at_work() -> None:
     for key in range(4):
         line.enter(key, now_s=key)
     assert [line.at_work_since_s(key) for key in range(4)] == [0, 1, None, None]
-    line.leave(1, now_s=10)
+    assert line.leave(1, now_s=10) == 9
     assert [line.at_work_since_s(key) for key in (0, 2, 3)] == [0, 10, None]
     assert len(line) == 3
 
@@ -19,7 +19,7 @@ def test_what_leaves_without_having_been_at_work_makes_no_room() -> None:
     line = Line(instances=1)
     for key in range(3):
         line.enter(key, now_s=0)
-    line.leave(1, now_s=5)
+    assert line.leave(1, now_s=5) == 0
     assert line.at_work_since_s(2) is None
     line.leave(0, now_s=7)
     assert line.at_work_since_s(2) == 7

@@ -4,6 +4,8 @@ import random
 
 from services.node_agent.credit import EXPIRES_S
 from services.node_agent.tasks.slots import (
+    DELAY_S,
+    REQUESTS_AROUND_S,
     SHORT_EXPIRES_S,
     TASKS_AROUND_S,
     TURN_EXPIRES_S,
@@ -64,11 +66,52 @@ def test_no_task_is_taken_while_requests_fill_what_is_asked_for() -> None:
 
 
 def test_tasks_leave_one_slot_of_several_to_requests() -> None:
-    assert [Slots(count).room_for_tasks() for count in (1, 2, 8)] == [1, 1, 7]
+    assert [Slots(count).room_for_tasks(0) for count in (1, 2, 8)] == [1, 1, 7]
     slots = Slots(8)
     come(slots)
     slots.task_came(0)
-    assert slots.room_for_tasks() == 5
+    assert slots.room_for_tasks(REQUESTS_AROUND_S) == 5
+
+
+def run_task(slots: Slots, took_s: float) -> None:
+    """One task comes and is answered."""
+    slots.task_came(0)
+    slots.started(key=1, now_s=0, alone=False)
+    slots.stopped(key=1, now_s=took_s, alone=False)
+    slots.task_left(took_s)
+
+
+def test_long_tasks_leave_an_instance_free_while_requests_keep_coming() -> None:
+    slots = Slots(8, instances=4)
+    assert slots.room_for_tasks(0) == 7
+    come(slots)
+    leave(slots)
+    # Nobody knows yet how long tasks take.
+    assert slots.room_for_tasks(0) == 3
+    run_task(slots, took_s=1)
+    assert slots.room_for_tasks(0) == 3
+    slots.task_came(0)
+    assert slots.room_for_tasks(0) == 2
+    assert slots.room_for_tasks(REQUESTS_AROUND_S) == 6
+
+
+def test_of_a_single_instance_long_tasks_have_one_place_while_requests_keep_coming() -> None:
+    slots = Slots(8)
+    run_task(slots, took_s=1)
+    come(slots)
+    leave(slots)
+    assert slots.room_for_tasks(0) == 1
+
+
+def test_short_tasks_fill_the_slots_as_far_as_a_request_may_wait_for_them() -> None:
+    slots = Slots(32, instances=2)
+    run_task(slots, took_s=DELAY_S / 10)
+    come(slots)
+    leave(slots)
+    assert slots.room_for_tasks(0) == 20
+    for _ in range(40):
+        run_task(slots, took_s=DELAY_S / 1000)
+    assert slots.room_for_tasks(0) == 31
 
 
 def test_few_requests_are_asked_for_while_there_are_tasks_and_not_for_long() -> None:
@@ -99,14 +142,14 @@ def test_never_more_inside_than_slots_and_the_few_asked_for() -> None:
         chance = random.Random(seed)
         slots = Slots(chance.choice((1, 2, 3, 8, 32)))
         slots.task_came(0)
-        size = slots.room_for_tasks() + 1 + slots.kept_for_requests
+        size = slots.room_for_tasks(0) + 1 + slots.kept_for_requests
         for step in range(400):
             asked(slots, now_s=step)
             deed = chance.randrange(4)
             if deed == 0 and slots.credit.on_the_way:
                 slots.credit.delivered()
                 come(slots)
-            elif deed == 1 and slots.room_for_tasks() and slots.no_request_waits(step + 1):
+            elif deed == 1 and slots.room_for_tasks(0) and slots.no_request_waits(step + 1):
                 slots.task_came(step)
             elif deed == 2 and slots.requests:
                 leave(slots)
@@ -123,7 +166,7 @@ def test_a_task_that_runs_alone_waits_for_all_others_and_stops_what_comes() -> N
     start(slots)
     slots.wait_alone()
     assert not slots.may_start(alone=True)
-    assert slots.room_for_tasks() == 0
+    assert slots.room_for_tasks(0) == 0
     # Requests go on while other tasks run.
     assert slots.requests_wanted(0) == 1
     asked(slots)
@@ -140,7 +183,7 @@ def test_a_task_that_runs_alone_waits_for_all_others_and_stops_what_comes() -> N
     slots.alone_over()
     slots.task_left(0)
     assert slots.requests_wanted(100) == 4
-    assert slots.room_for_tasks() == 3
+    assert slots.room_for_tasks(0) == 3
 
 
 def test_two_that_run_alone_run_one_after_the_other() -> None:
@@ -165,7 +208,7 @@ def test_two_that_run_alone_run_one_after_the_other() -> None:
     leave(slots)
     assert slots.requests_wanted(0) == 0
     assert slots.may_start(alone=True)
-    assert slots.room_for_tasks() == 0
+    assert slots.room_for_tasks(0) == 0
 
 
 def test_the_first_word_of_a_death_says_how_many_were_inside() -> None:

@@ -23,10 +23,12 @@ class Failures:
     Attributes:
         own: failures to start, and deaths with nothing inside.
         under_requests: deaths with requests or tasks inside.
+        excused: deaths that were known to be the fault of a bad task.
     """
 
     own: int = 0
     under_requests: int = 0
+    excused: int = 0
 
     def after_failure(
         self, *, proven: bool, under_requests: bool, excused: bool = False

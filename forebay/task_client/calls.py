@@ -17,6 +17,7 @@ from forebay.errors import (
 )
 from forebay.inference import Call, active_context, tenant_metadata
 from forebay.stubs import task_service
+from forebay.task_client import why_waiting
 from forebay.task_client.patience import Patience
 from forebay.task_client.status import has_ended
 from forebay.v1.task_pb2 import (
@@ -29,6 +30,7 @@ from forebay.v1.task_pb2 import (
     Task,
     WaitTaskRequest,
 )
+from services.wire.names import deployment_id
 
 CALL_TIMEOUT_S = 30.0
 """How long a call may take, with the time it waits for a mesh that is away."""
@@ -58,6 +60,7 @@ class TaskCalls:
             address: of the router, for messages.
             tenant: whom the calls speak for; None leaves it to the router.
         """
+        self.channel = channel
         self.stub = task_service(channel)
         self.address = address
         self.tenant = tenant
@@ -164,7 +167,7 @@ class TaskCalls:
                         return
             except grpc.RpcError as error:
                 if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and end_s is not None:
-                    raise _late(name, timeout_s) from None
+                    raise await self._late(name, timeout_s) from None
                 if not is_away(error):
                     raise self.typed(error) from None
             finally:
@@ -172,8 +175,19 @@ class TaskCalls:
             pause_s = patience.pause_s(random.random())  # noqa: S311
             if end_s is not None and clock.time() + pause_s >= end_s:
                 await asyncio.sleep(max(0.0, end_s - clock.time()))
-                raise _late(name, timeout_s)
+                raise await self._late(name, timeout_s)
             await asyncio.sleep(pause_s)
+
+    async def _late(self, name: str, timeout_s: float | None) -> DeadlineExceededError:
+        """What a caller gets whose time is over; it says why if nothing can run the task."""
+        deployment = deployment_id(name.partition("/tasks/")[0])
+        why = await why_waiting.reason(self.channel, deployment)
+        said = f"; no replica of {deployment} is ready: {why}" if why else ""
+        return DeadlineExceededError(
+            f"{name} has not ended within {timeout_s:g} s; it goes on, and can be waited for again"
+            f"{said}",
+            status=grpc.StatusCode.DEADLINE_EXCEEDED,
+        )
 
     async def _repeated(
         self,
@@ -199,10 +213,3 @@ class TaskCalls:
                 if not is_away(error) or clock.time() + pause_s >= end_s:
                     raise self.typed(error, not_found) from None
             await asyncio.sleep(pause_s)
-
-
-def _late(name: str, timeout_s: float | None) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        f"{name} has not ended within {timeout_s:g} s; it goes on, and can be waited for again",
-        status=grpc.StatusCode.DEADLINE_EXCEEDED,
-    )

@@ -14,6 +14,7 @@ import grpc
 
 from forebay.errors import DeploymentNotFoundError, ForebayError, TaskNotFoundError
 from forebay.inference import InferResult
+from forebay.task_client import why_waiting
 from forebay.task_client.calls import TaskCalls
 from forebay.task_client.feeder import Event, Feeder, Inbox, InputEnded
 from forebay.task_client.groups import Assembler, Group, ItemFailed, split
@@ -138,6 +139,7 @@ class MapEngine:
                     self._watch(),
                     *(self._fetch_all() for _ in range(_FETCHED_AT_ONCE)),
                     self._ask_after_silence(),
+                    self._tell_why_it_waits(),
                 )
                 running = [group.create_task(work) for work in works]
                 await self._finished.wait()
@@ -322,6 +324,11 @@ class MapEngine:
                 if group.submission is None and group.index not in self._fetching:
                     self._fetching.add(group.index)
                     self._fetches.put_nowait(group)
+
+    async def _tell_why_it_waits(self) -> None:
+        plan = self._plan
+        what = f"batch {plan.batch}"
+        await why_waiting.tell(self._calls.channel, plan.deployment, what, lambda: bool(self._open))
 
 
 def _raise_first(main: asyncio.Task[None]) -> None:

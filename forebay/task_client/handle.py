@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from forebay.inference import InferResult
+from forebay.task_client import why_waiting
 from forebay.task_client.calls import TaskCalls
 from forebay.task_client.status import TaskStatus, has_ended, result_of, status_of
 from forebay.v1.task_pb2 import Task
@@ -65,6 +66,8 @@ class AsyncTaskHandle:
     async def result(self, timeout_s: float | None = None) -> InferResult:
         """Waits for the task's end, over restarts of the mesh, and returns its result.
 
+        If no replica can run it, the logger `forebay` says why after 10 s.
+
         Args:
             timeout_s: seconds to wait at most; None waits for ever, also for a mesh that is away.
 
@@ -96,9 +99,10 @@ class AsyncTaskHandle:
 
     async def _wait(self, timeout_s: float | None) -> Task:
         if self._ended is None:
-            async for task in self._calls.watched(self.name, timeout_s, omit_result=False):
-                if has_ended(task):
-                    self._ended = task
+            async with why_waiting.told(self._calls.channel, self.deployment, self.name):
+                async for task in self._calls.watched(self.name, timeout_s, omit_result=False):
+                    if has_ended(task):
+                        self._ended = task
         assert self._ended is not None, "a watch ends with the task"
         return self._ended
 

@@ -71,6 +71,8 @@ class TaskHandle:
     def result(self, timeout_s: float | None = None) -> InferResult:
         """Waits for the task's end, over restarts of the mesh, and returns its result.
 
+        If no replica can run it, the logger `forebay` says why after 10 s.
+
         Args:
             timeout_s: seconds to wait at most; None waits for ever, also for a mesh that is away.
 

@@ -1,5 +1,6 @@
 """Functions on a whole mesh with a real Triton, as a user writes, deploys and calls them."""
 
+import asyncio
 import json
 import os
 import sys
@@ -14,6 +15,8 @@ import pytest
 import forebay
 from forebay.functions import calls, connections, loading
 from forebay.functions.function import Function
+from forebay.task_client import why_waiting
+from tests.support.eventually import eventually
 from tests.support.forebay_up import ForebayUp
 
 _JOB = '''
@@ -308,6 +311,49 @@ def test_what_cannot_start_is_told_with_the_users_traceback(
     status = mesh.forebay("status", name).ok().out
     assert "failed" in status
     mesh.forebay("delete", name).ok()
+
+
+_HOPELESS = """
+import forebay
+
+@forebay.function
+class hopeless:
+    def on_start(self):
+        raise OSError("no weights")
+    def __call__(self, item):
+        return item
+"""
+
+
+async def test_who_waits_for_what_cannot_start_is_told_why(
+    mesh: ForebayUp,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(why_waiting, "LOOK_S", 0.05)
+    (tmp_path / "hopeless_xyz.py").write_text(_HOPELESS)
+    hopeless = loading.load(tmp_path / "hopeless_xyz.py").hopeless
+    await hopeless.adeploy()
+    call = await hopeless.asubmit(b"a")
+
+    async def is_told() -> bool:
+        with pytest.raises(forebay.DeadlineExceededError) as raised:
+            await call.result(0.3)
+        assert "no replica of hopeless is ready: " in str(raised.value)
+        return "OSError: no weights" in str(raised.value)
+
+    await eventually(is_told, 60)
+    assert f"{call.name} waits: no replica of hopeless is ready" in caplog.text
+    mapped = hopeless.amap([b"a", b"b"])
+    reading = asyncio.ensure_future(anext(mapped))
+    said = f"batch {mapped.batch} waits: no replica of hopeless is ready"
+    await eventually(lambda: said in caplog.text, 30)
+    reading.cancel()
+    await asyncio.wait([reading])
+    await connections.aclose()
+    mesh.forebay("delete", hopeless.name).ok()
 
 
 def test_a_file_that_python_refuses_is_refused_before_anything_is_deployed(

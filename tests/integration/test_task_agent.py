@@ -18,7 +18,7 @@ from forebay.v1.envelope_pb2 import (
     RequestEnvelope,
 )
 from forebay.v1.task_pb2 import Task
-from forebay.v1.task_record_pb2 import CallbackEnvelope, TaskEvent, UsageNote
+from forebay.v1.task_record_pb2 import CallbackEnvelope, TaskEnvelope, TaskEvent, UsageNote
 from services.wire import subjects as request_subjects
 from services.wire.tasks import streams, subjects
 from tests.support.eventually import eventually
@@ -263,6 +263,52 @@ async def test_the_result_of_a_cancelled_task_is_dropped(node: TaskNode, notes: 
     )
     assert order is not None
     assert CallbackEnvelope.FromString(order.data).task.state == Task.STATE_CANCELLED
+
+
+async def cancel_and_forget(node: TaskNode, envelope: TaskEnvelope) -> None:
+    """Has a task cancelled by a router, and purged."""
+    ended = Task()
+    ended.CopyFrom(envelope.task)
+    ended.state = Task.STATE_CANCELLED
+    ended.end_time.GetCurrentTime()
+    assert await node.ledger.finish(ended)
+    message = await node.ledger.queued(DEPLOYMENT, envelope.task_id)
+    assert message is not None
+    await node.ledger.remove_queued(message.sequence)
+    node.ledger.tell_cancelled(DEPLOYMENT, envelope.task_id)
+    await node.ledger.forget(DEPLOYMENT, envelope.task_id)
+
+
+@pytest.mark.parametrize("verb", ["hold", "hold-raise"])
+async def test_a_task_that_was_cancelled_and_forgotten_has_no_second_end(
+    node: TaskNode, notes: Notes, verb: str
+) -> None:
+    await node.run_replica()
+    envelope = node.envelope(f"{verb}:it", max_retries=0)
+    await node.ledger.enqueue(envelope)
+    await eventually(lambda: notes.seen == [f"{verb}:it"])
+    await cancel_and_forget(node, envelope)
+    notes.let_go("it")
+    # Behind it in the line of events of the agent.
+    for number in range(5):
+        await node.ended(await node.submit(f"after {number}"))
+    assert await node.ledger.ended(DEPLOYMENT, envelope.task_id) is None
+    assert await node.ledger.dead(DEPLOYMENT, envelope.task_id) is None
+
+
+async def test_a_task_submitted_anew_under_its_key_is_not_answered_by_the_cancelled_one(
+    node: TaskNode, notes: Notes
+) -> None:
+    await node.run_replica()
+    first = node.envelope("hold:it", task_id="k1")
+    await node.ledger.enqueue(first, "first")
+    await eventually(lambda: notes.seen == ["hold:it"])
+    await cancel_and_forget(node, first)
+    await node.ledger.enqueue(node.envelope("another", task_id="k1"), "second")
+    node.ledger.tell_waiting(DEPLOYMENT, NORMAL)
+    notes.let_go("it")
+    assert said(await node.ended("k1")) == "another"
+    await node.queue_empty()
 
 
 async def test_a_task_that_waited_too_long_expires_and_does_not_run(

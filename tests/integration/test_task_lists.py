@@ -8,11 +8,12 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from forebay.v1 import task_pb2 as api
 from forebay.v1.inference_pb2 import InferResponse
 from forebay.v1.task_pb2 import Task
-from services.wire.tasks import streams
+from services.wire.tasks import states, streams
 from services.wire.tasks.ledger import INLINE_RESULT_BYTES
 from tests.support.eventually import eventually
 from tests.support.task_service import PARENT, TaskStation, submission, task_station
@@ -255,5 +256,21 @@ async def test_a_running_task_that_is_purged_does_not_come_back_with_a_result(
     await station.deliver()
     request = api.PurgeTasksRequest(parent=PARENT, states=[Task.STATE_QUEUED, Task.STATE_RUNNING])
     assert (await station.stub.PurgeTasks(request)).purged_count == 1
+    # Nor if what was cancelled is purged, too.
+    everything = api.PurgeTasksRequest(parent=PARENT, states=states.NEXT)
+    assert (await station.stub.PurgeTasks(everything)).purged_count == 0
     assert not await station.end(task), "its replica writes too late"
     assert (await station.get(task.name)).state == Task.STATE_CANCELLED
+
+
+async def test_a_purge_of_all_states_keeps_word_of_what_may_still_run(
+    station: TaskStation,
+) -> None:
+    task = await station.submit(result_ttl=Duration(seconds=1))
+    await station.deliver()
+    request = api.PurgeTasksRequest(parent=PARENT, states=states.NEXT)
+    assert (await station.stub.PurgeTasks(request)).purged_count == 1
+    kept = await station.get(task.name)
+    assert kept.state == Task.STATE_CANCELLED
+    assert kept.expire_time.seconds - kept.end_time.seconds > task.attempt_timeout.seconds
+    assert not await station.end(task), "its replica writes too late"

@@ -34,9 +34,11 @@ class TritonPythonModel:
                 tries.write("x")
             if (NOTES / name).stat().st_size <= int(times):
                 raise ValueError("not yet")
-        elif verb == "hold":
+        elif verb in ("hold", "hold-raise"):
             while not (NOTES / argument).exists():
                 time.sleep(0.01)
+            if verb == "hold-raise":
+                raise ValueError(argument)
         elif verb == "busy":
             error = pb_utils.TritonError("no room", pb_utils.TritonError.UNAVAILABLE)
             if not (NOTES / argument).exists():

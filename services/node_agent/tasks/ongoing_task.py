@@ -26,6 +26,7 @@ class OngoingTask:
         over_limit: it has run longer than an attempt may, and Triton is ended for it.
         suspect: so it seems, but others were inside, who may have kept it waiting.
         cancelled_s: monotonic time of the word that it was cancelled; None if there was none.
+        connections: how often NATS had been connected to when it was delivered.
         silenced: it was given back; nothing more is said of this delivery.
     """
 
@@ -44,12 +45,18 @@ class OngoingTask:
     over_limit: bool = False
     suspect: bool = False
     cancelled_s: float | None = None
+    connections: int = 0
     silenced: bool = False
 
     @property
     def runs(self) -> bool:
         """Whether Triton has it now."""
         return self.started_s is not None and self.stopped_s is None
+
+    @property
+    def sequence(self) -> int:
+        """Place of its message in the queue."""
+        return int(self.ack_subject.rsplit(".", 4)[1])
 
     @property
     def attempt(self) -> int:

@@ -22,7 +22,7 @@ from services.wire.nats_link import NatsLink
 from services.wire.outcomes import LABELS
 from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError
-from services.wire.tasks import states, subjects
+from services.wire.tasks import states, streams, subjects
 from services.wire.tasks.ledger import TaskLedger
 
 log = structlog.get_logger()
@@ -93,6 +93,9 @@ class Settlement:
 
     async def fail(self, task: OngoingTask, last: TaskAttempt) -> None:
         """Writes down that a task failed; it is kept, so that it can be tried again."""
+        if await self._is_over(task):
+            self._settle(task, _ACK)
+            return
         dead = records.failed(task, last)
         log.warning("task.failed", outcome=LABELS[last.outcome], **self._which(task))
         await self._surely(lambda: self._bury(dead), task)
@@ -200,7 +203,27 @@ class Settlement:
         payload = records.event(task, state, self.now_s(), self._replica_id, error, next_s)
         self._link.client.send(subjects.event(envelope.deployment, envelope.task_id), payload)
 
+    async def _is_over(self, task: OngoingTask) -> bool:
+        """Whether a task was ended by somebody else, which may have been forgotten since.
+
+        What follows would be a second end. Asked only where there may have been a word of it.
+        """
+        if task.cancelled_s is None and task.connections == self._link.connections:
+            return False
+        envelope, sequence = task.envelope, task.sequence
+        if await self.how_it_ended(task) is not None:
+            # Writing an end finds that out, too, and sees to its callback.
+            return False
+        where = subjects.any_task(envelope.deployment, envelope.task_id)
+        found = await self._surely(
+            lambda: self._ledger.reader.read(streams.TASKS, where, sequence, count=1), task
+        )
+        return not found or found[0].sequence != sequence
+
     async def _finish(self, task: OngoingTask, ended: Task, body: bytes = b"") -> None:
+        if await self._is_over(task):
+            log.info("task.forgotten", **self._which(task))
+            return
         if await self._surely(lambda: self._ledger.finish(ended, body), task):
             return
         # It had ended before: by somebody else, or by us, who could not settle it.

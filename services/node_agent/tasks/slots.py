@@ -5,9 +5,9 @@ that none waits, and one slot of several is kept free of tasks. While there are 
 requests are asked for at a time, so that at most the slots and these few are inside. What was asked
 for before the first task came runs out within EXPIRES_S of credit.py, and may come on top so long.
 
-Inside Triton nothing overtakes: a request waits for the tasks that came before it. So while requests
-keep coming, only so many tasks are inside that one waits for about DELAY_S, by how long tasks took
-lately; with several instances, long tasks leave one of them free.
+Inside Triton nothing overtakes: a request waits for the tasks that came before it. So while
+requests keep coming, only so many tasks are inside that one waits for about DELAY_S, by how long
+tasks took lately; with several instances, long tasks leave one of them free.
 
 A task that was in a replica when that died, beside others, runs alone, so that it shows who did it:
 it waits for the other tasks, then no request is asked for any more until it has run. Between two

@@ -127,7 +127,12 @@ class TaskAttempts:
 
     def take(self, task: OngoingTask) -> None:
         """Begins with a task that was delivered."""
-        self.held[task.envelope.task_id] = task
+        task_id = task.envelope.task_id
+        before = self.held.get(task_id)
+        if before is not None:
+            # It was cancelled and submitted anew under its key, while Triton works on it.
+            self.held[_second_key(before)] = before
+        self.held[task_id] = task
         self._slots.task_came(task.delivered_s)
         task.job = asyncio.get_running_loop().create_task(self._serve(task))
 
@@ -213,7 +218,9 @@ class TaskAttempts:
             # Delivered again after the ack wait.
             log.exception("task.defect", task_id=task.envelope.task_id)
         finally:
-            del self.held[task.envelope.task_id]
+            for key in (task.envelope.task_id, _second_key(task)):
+                if self.held.get(key) is task:
+                    del self.held[key]
 
     async def _decide(self, task: OngoingTask) -> tuple[_Ending, int]:
         """What is to be done to settle a task, and how many bytes that keeps in memory."""
@@ -383,3 +390,7 @@ class TaskAttempts:
         job = asyncio.get_running_loop().create_task(work)
         self._side_jobs.add(job)
         job.add_done_callback(self._side_jobs.discard)
+
+
+def _second_key(task: OngoingTask) -> str:
+    return f"{task.envelope.task_id} {id(task)}"

@@ -208,12 +208,13 @@ class TaskIntake:
             delivered_s=now_s,
             progress_s=now_s,
             limit_s=envelope.task.attempt_timeout.ToNanoseconds() / 1e9,
+            connections=self._link.connections,
         )
         if self._stopped:
             self._settlement.give_back_now(task)
             return
         twin = self._attempts.held.get(envelope.task_id)
-        if twin is not None:
+        if twin is not None and (twin.cancelled_s is None or twin.sequence == task.sequence):
             # We were deaf for longer than the ack wait; it is in good hands.
             twin.ack_subject, twin.delivery = ack_subject, delivery
             return

@@ -29,6 +29,9 @@ MAX_COPIES = 10
 
 TOMBSTONE_MARGIN_S = 60
 
+PURGED = "purged"
+"""What is said of a task that was purged while it may have run."""
+
 
 class TaskChanges:
     """What callers do to tasks."""
@@ -163,9 +166,9 @@ class TaskChanges:
 
     async def _cancel(self, waiting: Waiting) -> Task:
         task = waiting.task
-        attempt_s = int(task.attempt_timeout.ToSeconds()) + TOMBSTONE_MARGIN_S
-        kept_s = min(attempt_s, max(1, int(task.result_ttl.ToSeconds())))
-        return await self._endings.end(waiting, Task.STATE_CANCELLED, "purged", kept_s)
+        # However long its results would be kept.
+        kept_s = int(task.attempt_timeout.ToSeconds()) + TOMBSTONE_MARGIN_S
+        return await self._endings.end(waiting, Task.STATE_CANCELLED, PURGED, kept_s)
 
     async def _purge_ended(self, selection: Selection, until_s: float, validate_only: bool) -> int:
         count, sequence = 0, 1
@@ -174,13 +177,22 @@ class TaskChanges:
                 streams.ENDED, selection.ended_subject, sequence, READ_COUNT
             )
             tasks = [Task.FromString(message.data) for message in found]
-            chosen = [t for t in tasks if selection.has(t) and t.state in selection.states]
+            chosen = [
+                t
+                for t in tasks
+                if selection.has(t) and t.state in selection.states and not _is_tombstone(t)
+            ]
             count += len(chosen)
             if not validate_only:
                 await _all(self._ledger.forget_ended, chosen)
             if not found or found[-1].stored_s > until_s:
                 return count
             sequence = found[-1].sequence + 1
+
+
+def _is_tombstone(task: Task) -> bool:
+    """Whether what is kept of a task is only that what its replica writes is not to count."""
+    return task.state == Task.STATE_CANCELLED and task.error.partition(";")[0] == PURGED
 
 
 def _lane(waiting: Waiting) -> tuple[str, int]:

@@ -1,6 +1,8 @@
 """How tasks are kept, on a real nats-server: stored once, ended once, read in order."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from forebay.v1.inference_pb2 import InferResponse
 from forebay.v1.task_pb2 import Task, TaskAttempt
 from forebay.v1.task_record_pb2 import CallbackEnvelope, DeadTask, TaskEnvelope, TaskProgress
 from services.wire import names
+from services.wire.limits import MAX_BODY_BYTES
 from services.wire.nats_link import NatsLink
 from services.wire.stored_publisher import (
     Stored,
@@ -114,6 +117,73 @@ async def test_a_result_comes_back_whatever_its_size(ledger: TaskLedger, size: i
     bare = await ledger.ended("echo", "t1", with_result=False)
     assert bare is not None
     assert not bare.HasField("result")
+
+
+async def test_of_two_large_results_the_first_end_has_its_own(ledger: TaskLedger) -> None:
+    """Two replicas ran the task, since one of them was cut off for a while."""
+    results = [InferResponse(raw_output_contents=[word * (1 << 20)]) for word in (b"a", b"bb")]
+    words = await asyncio.gather(
+        *(ledger.finish(succeeded("t1"), result.SerializeToString()) for result in results)
+    )
+    assert sorted(words) == [False, True]
+    late = InferResponse(raw_output_contents=[b"c" * (3 << 20)])
+    assert not await ledger.finish(succeeded("t1"), late.SerializeToString())
+    ended = await ledger.ended("echo", "t1")
+    assert ended is not None
+    assert ended.result == results[words.index(True)]
+    assert len(await ledger.reader.read(streams.RESULTS, subjects.result("echo", "t1"))) == 1
+
+
+async def test_a_task_whose_result_has_gone_is_not_shown_with_an_empty_one(
+    ledger: TaskLedger, link: NatsLink
+) -> None:
+    result = InferResponse(raw_output_contents=[b"x" * (1 << 20)])
+    await ledger.finish(succeeded("t1"), result.SerializeToString())
+    await link.jetstream.purge_stream(streams.RESULTS)
+    assert await ledger.ended("echo", "t1") is None
+    assert await ledger.ended("echo", "t1", with_result=False) is not None
+
+
+async def test_a_task_that_ends_again_after_it_was_forgotten_is_called_back_again(
+    ledger: TaskLedger,
+) -> None:
+    for second in (1, 2):
+        task = succeeded("t1")
+        task.callback_url, task.end_time.seconds = "http://host/", second
+        await ledger.finish(task)
+        await ledger.order_callback(task)
+        await ledger.forget("echo", "t1")
+    assert len(await ledger.reader.read(streams.CALLBACKS, subjects.CALLBACKS)) == 2
+
+
+async def test_a_dead_letter_of_the_largest_request_goes_without_its_attempts(
+    ledger: TaskLedger,
+) -> None:
+    dead = DeadTask(task=succeeded("t1"), envelope=envelope("t1"))
+    dead.envelope.body = b"x" * MAX_BODY_BYTES
+    dead.task.attempts.extend(TaskAttempt(error="x" * 10_000) for _ in range(10))
+    await ledger.bury(dead)
+    kept = await ledger.dead("echo", "t1")
+    assert kept is not None
+    assert kept.envelope == dead.envelope
+    assert not kept.task.attempts
+
+
+async def test_a_server_that_does_not_answer_is_waited_for_side_by_side(
+    ledger: TaskLedger, server: NatsServer
+) -> None:
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        began_s = time.monotonic()
+        made = await asyncio.gather(
+            *(ledger.ensure_consumer(f"d{number}", 2) for number in range(4)),
+            return_exceptions=True,
+        )
+        took_s = time.monotonic() - began_s
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+    assert all(isinstance(error, nats.errors.TimeoutError) for error in made)
+    assert took_s < 8, "one wait is 5 s"
 
 
 async def test_a_callback_is_ordered_once(ledger: TaskLedger) -> None:

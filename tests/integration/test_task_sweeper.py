@@ -134,7 +134,10 @@ async def test_an_expired_task_keeps_its_attempts_and_has_its_callback_ordered(
     await swept.submit("t1", ttl_s=1, callback_url="https://example.com/done", labels={"a": "b"})
     progress = TaskProgress(attempts=[TaskAttempt(replica_id="r1", error="no")], failed_count=1)
     await swept.ledger.keep_progress("add", "t1", progress)
-    assert await swept.sweep(2) == {"expired": 1}
+    with capture_logs() as logs:
+        assert await swept.sweep(2) == {"expired": 1}
+    [line] = [line for line in logs if line["event"] == "tasks.repaired"]
+    assert line["reason"] == "not ended within its ttl", "what a model says is not for logs"
     task = await swept.ended("t1")
     assert (task.attempt_count, task.attempts[0].error) == (1, "no")
     assert task.labels["a"] == "b"
@@ -271,6 +274,9 @@ async def test_tasks_of_a_deleted_deployment_fail_and_its_consumers_go(swept: Sw
     assert await swept.sweep(findings.GONE_AFTER_S) == {"orphaned": 1, "consumer_removed": 1}
     task = await swept.ended("t1", "sub")
     assert (task.state, task.error) == (Task.STATE_FAILED, "the deployment was deleted")
+    dead = await swept.ledger.dead("sub", "t1")
+    assert dead is not None, "it can be retried when the deployment is there again"
+    assert dead.envelope.body == envelope("t1", "sub").body
     with pytest.raises(nats.js.errors.NotFoundError):
         await swept.link.jetstream.consumer_info(streams.TASKS, "sub_2")
     assert await swept.count(streams.TASKS) == 1

@@ -95,10 +95,12 @@ class Repairs:
         self._fence()
         waited = findings.envelope(one.task, message.data)
         task = findings.end(repair, waited, progress, self._clock.now_s())
-        if repair is Repair.UNDELIVERABLE:
+        if task.state == Task.STATE_FAILED:
+            # Also of a deployment that was deleted: it may be there again when it is retried.
             await self._ledger.bury(DeadTask(task=task, envelope=waited))
         if await self._ledger.finish(task):
-            self.count(repair, task.error, task=task.name)
+            # What a model said last may quote what it was given, which is not for logs.
+            self.count(repair, findings.ENDS[repair][2], task=task.name)
         else:
             await self._order_callback_again(one)
         await self._ledger.remove_queued(message.sequence)

@@ -15,7 +15,7 @@ import structlog
 
 from forebay.v1.envelope_pb2 import OUTCOME_ABORTED, Outcome
 from forebay.v1.task_pb2 import Task, TaskAttempt
-from forebay.v1.task_record_pb2 import DeadTask, TaskProgress
+from forebay.v1.task_record_pb2 import TaskProgress
 from services.node_agent.tasks import records, retry_policy
 from services.node_agent.tasks.ongoing_task import OngoingTask
 from services.wire.nats_link import NatsLink
@@ -98,7 +98,7 @@ class Settlement:
             return
         dead = records.failed(task, last)
         log.warning("task.failed", outcome=LABELS[last.outcome], **self._which(task))
-        await self._surely(lambda: self._bury(dead), task)
+        await self._surely(lambda: self._ledger.bury(dead), task)
         await self._finish(task, dead.task)
         self._settle(task, _TERM)
 
@@ -230,14 +230,6 @@ class Settlement:
         before = await self.how_it_ended(task)
         if before is not None:
             await self._surely(lambda: self._ledger.order_callback(before), task)
-
-    async def _bury(self, dead: DeadTask) -> None:
-        try:
-            await self._ledger.bury(dead)
-        except nats.errors.MaxPayloadError:
-            # The attempts' errors came on top of a body of the largest size.
-            del dead.task.attempts[:]
-            await self._ledger.bury(dead)
 
     async def _again(
         self, task: OngoingTask, progress: TaskProgress, delay_s: float, error: str

@@ -11,7 +11,7 @@ from forebay.v1.task_pb2 import Task, WatchTasksRequest, WatchTasksResponse
 from services.router.tasks.ended_feed import EndedFeed, EndedMessage
 from services.router.tasks.open_streams import OpenStreams
 from services.wire.nats_link import NatsLink
-from services.wire.tasks.ledger import TaskLedger, task_ids
+from services.wire.tasks.ledger import TaskLedger
 
 log = structlog.get_logger()
 
@@ -84,8 +84,12 @@ class TaskWatcher:
             if request.omit_results:
                 task.ClearField("result")
             elif task.result_size_bytes and not task.HasField("result"):
+                result = await self._large_result(task)
+                if result is None:
+                    # It is being purged.
+                    continue
                 size += task.result_size_bytes
-                task.result.CopyFrom(await self._large_result(task))
+                task.result.CopyFrom(result)
             response.tasks.append(task)
             if size > GROUP_BYTES:
                 response.position = message.position
@@ -96,10 +100,10 @@ class TaskWatcher:
         response.caught_up = feed.caught_up
         yield response
 
-    async def _large_result(self, task: Task) -> InferResponse:
+    async def _large_result(self, task: Task) -> InferResponse | None:
         while True:
             try:
-                return await self._ledger.large_result(*task_ids(task.name))
+                return await self._ledger.large_result(task)
             except (nats.errors.Error, TimeoutError) as error:
                 log.debug("watch.result_not_read", error=str(error) or type(error).__name__)
             self._streams.check()

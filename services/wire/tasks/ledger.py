@@ -49,6 +49,7 @@ class TaskLedger:
         self._reader = StreamReader(link)
         self._consumers: set[tuple[str, int]] = set()
         self._making_consumer = asyncio.Lock()
+        self._not_made_count = 0
         link.on_connected(self._on_connected)
 
     @property
@@ -80,11 +81,19 @@ class TaskLedger:
         key = (deployment, priority)
         if key in self._consumers:
             return
+        not_made_count = self._not_made_count
         # One for all that wait for it: hundreds of tasks may be submitted at once.
         async with self._making_consumer:
             if key in self._consumers:
                 return
-            await streams.ensure_consumer(self._link.jetstream, deployment, priority)
+            if not_made_count != self._not_made_count:
+                # Who went before has waited for a server that does not answer: not all in turn.
+                raise nats.errors.TimeoutError
+            try:
+                await streams.ensure_consumer(self._link.jetstream, deployment, priority)
+            except (nats.errors.Error, TimeoutError):
+                self._not_made_count += 1
+                raise
             self._consumers.add(key)
 
     def forget_consumers(self, deployment: str) -> None:
@@ -111,9 +120,12 @@ class TaskLedger:
         record.CopyFrom(task)
         record.result_size_bytes = len(result)
         record.expire_time.FromNanoseconds(task.end_time.ToNanoseconds() + ttl_s * 10**9)
+        kept: Stored | None = None
         if len(result) > INLINE_RESULT_BYTES:
+            if await self.ended(deployment, task_id, with_result=False) is not None:
+                return False
             # Before the task: a task that has a result must not be seen without it.
-            await self._publish(
+            kept = await self._publish(
                 subjects.result(deployment, task_id), result, ttl_s=min(ttl_s + 60, 2**31)
             )
         elif result:
@@ -125,6 +137,8 @@ class TaskLedger:
                 ttl_s=ttl_s,
             )
         except SubjectTakenError:
+            if kept is not None:
+                await self._delete(streams.RESULTS, kept.sequence)
             return False
         if task.callback_url:
             await self._order_callback(deployment, task_id, record)
@@ -137,7 +151,7 @@ class TaskLedger:
             await self._order_callback(deployment, task_id, task)
 
     async def ended(self, deployment: str, task_id: str, with_result: bool = True) -> Task | None:
-        """A task that has ended; None if it has not, or is forgotten."""
+        """A task that has ended; None if it has not, or is forgotten, if only its result is."""
         message = await self._reader.last(streams.ENDED, subjects.ended(deployment, task_id))
         if message is None:
             return None
@@ -145,14 +159,29 @@ class TaskLedger:
         if not with_result:
             task.ClearField("result")
         elif task.result_size_bytes and not task.HasField("result"):
-            task.result.CopyFrom(await self.large_result(deployment, task_id))
+            result = await self.large_result(task)
+            if result is None:
+                # A purge is under way: an empty result would pass for the model's.
+                return None
+            task.result.CopyFrom(result)
         return task
 
-    async def large_result(self, deployment: str, task_id: str) -> InferResponse:
-        """A result that is kept beside its task; empty if it has gone."""
-        message = await self._reader.last(streams.RESULTS, subjects.result(deployment, task_id))
-        response: InferResponse = InferResponse.FromString(message.data if message else b"")
-        return response
+    async def large_result(self, task: Task) -> InferResponse | None:
+        """The result of an ended task that is kept beside it; None if it has gone.
+
+        An attempt that came too late, of a replica that was cut off, may have left another one
+        before or after it: it is the first of the size that the task tells.
+        """
+        subject = subjects.result(*task_ids(task.name))
+        sequence = 1
+        while True:
+            found = await self._reader.read(streams.RESULTS, subject, sequence, count=1)
+            if not found:
+                return None
+            if len(found[0].data) == task.result_size_bytes:
+                response: InferResponse = InferResponse.FromString(found[0].data)
+                return response
+            sequence = found[0].sequence + 1
 
     async def queued(self, deployment: str, task_id: str) -> StoredMessage | None:
         """The message of a task in the queue, a TaskEnvelope; None if there is none."""
@@ -171,9 +200,15 @@ class TaskLedger:
     async def bury(self, dead: DeadTask) -> None:
         """Keeps a failed task, so that it can be looked at and tried again."""
         envelope = dead.envelope
-        await self._publish(
-            subjects.dead(envelope.deployment, envelope.task_id), dead.SerializeToString()
-        )
+        subject = subjects.dead(envelope.deployment, envelope.task_id)
+        try:
+            await self._publish(subject, dead.SerializeToString())
+        except nats.errors.MaxPayloadError:
+            # The attempts' errors came on top of a body of the largest size.
+            without = DeadTask()
+            without.CopyFrom(dead)
+            del without.task.attempts[:]
+            await self._publish(subject, without.SerializeToString())
 
     async def dead(self, deployment: str, task_id: str) -> DeadTask | None:
         """A failed task with what it takes to try it again; None if there is none."""
@@ -229,8 +264,10 @@ class TaskLedger:
     async def _order_callback(self, deployment: str, task_id: str, task: Task) -> None:
         order = CallbackEnvelope(task_id=task_id, deployment=deployment, task=task)
         order.task.ClearField("result")
+        # A task that is forgotten may be submitted again by the same name, and end again.
+        message_id = f"{deployment}.{task_id}.{task.end_time.ToNanoseconds()}.callback"
         await self._publish(
-            subjects.callback(deployment, task_id), order.SerializeToString(), f"{task_id}.callback"
+            subjects.callback(deployment, task_id), order.SerializeToString(), message_id
         )
 
     async def _publish(

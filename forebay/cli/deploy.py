@@ -82,7 +82,7 @@ def _source(path: Path) -> Iterator[tuple[DeploymentSpec, Path, Function | None]
 async def _schedule(function: Function, autoscaler: Link) -> None:
     try:
         outcome = await declare_schedule(function, autoscaler.channel)
-    except (ScheduleError, TypeError) as error:
+    except ScheduleError as error:
         raise CliError(f"the schedule of {function.name}: {error}", USAGE) from error
     except grpc.aio.AioRpcError as error:
         raise_for(error, autoscaler.service, autoscaler.address)

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 from forebay.functions.errors import FunctionDefinitionError
 from forebay.functions.function import Function
 from forebay.functions.sources import parse
+
+_FOREBAY = f"{Path(__file__).parents[1]}{os.sep}"
 
 
 def is_function(text: str) -> bool:
@@ -91,7 +94,8 @@ def _why_not(file: Path, error: BaseException) -> str:
     frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__
     ]
-    own = [frame for frame in frames if not frame.filename.startswith("<frozen")]
+    # Where forebay itself refuses something, the caller's line is the one to look at.
+    own = [frame for frame in frames if not frame.filename.startswith(("<", _FOREBAY))]
     where = f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
     said = f"{file} cannot be imported: {type(error).__name__}: {error} ({where})"
     if isinstance(error, ModuleNotFoundError):

@@ -12,7 +12,7 @@ import grpc.aio
 
 from forebay import addresses, becoming_ready, deploying, schedules
 from forebay.deployment_file import DeploymentSpec
-from forebay.errors import from_rpc_error
+from forebay.errors import InvalidRequestError, from_rpc_error
 from forebay.functions import packaging, sources
 from forebay.functions.connections import portal
 from forebay.functions.errors import DeploymentFailedError, FunctionDefinitionError
@@ -54,6 +54,7 @@ def packed(function: "Function") -> Iterator[tuple[DeploymentSpec, Path]]:
     source = sources.locate(function.target)
     spec = settings.spec(source)
     check_calls(settings.name, function.call_options, source)
+    _check_schedule(function, source)
     files = sources.collect(source, settings.include)
     with tempfile.TemporaryDirectory(prefix="forebay-function-") as directory:
         try:
@@ -127,19 +128,36 @@ async def declare_schedule(function: "Function", channel: grpc.aio.Channel) -> s
         What was done, as `schedules.declare` says it; empty if nothing.
 
     Raises:
-        TypeError: if the function does not take the schedule's argument.
         ScheduleError: if another schedule has the name.
         grpc.aio.AioRpcError: if the autoscaler does not take it.
     """
     request = None
     if function.schedule is not None:
-        argument = function.schedule.argument
-        inputs = function.inputs(*(() if argument is None else (argument,)))
-        request = build_request(function.name, inputs, None, None, "")
+        request = build_request(function.name, _scheduled_inputs(function), None, None, "")
     options = function.call_options.of_tasks()
     return await schedules.declare(
         function.schedule, function.name, request, channel, task_of(**options)
     )
+
+
+def _scheduled_inputs(function: "Function") -> Any:
+    argument = function.schedule.argument
+    return function.inputs(*(() if argument is None else (argument,)))
+
+
+def _check_schedule(function: "Function", source: sources.Source) -> None:
+    """Refuses a schedule that the function cannot be called by, before anything is deployed."""
+    if function.schedule is None:
+        return
+    try:
+        _scheduled_inputs(function)
+    except (TypeError, InvalidRequestError) as error:
+        raise FunctionDefinitionError(
+            f"{source.file}:{source.line}: @forebay.schedule calls {source.name} with argument = "
+            f"{function.schedule.argument!r}, where None is no argument, and it does not take "
+            f"that: {error}. Give it one with @forebay.schedule(..., argument=...), or give its "
+            "parameters defaults"
+        ) from None
 
 
 def blocking(work: Coroutine[Any, Any, T], instead: str) -> T:

@@ -338,13 +338,15 @@ async def test_who_waits_for_what_cannot_start_is_told_why(
     await hopeless.adeploy()
     call = await hopeless.asubmit(b"a")
 
-    async def is_told() -> bool:
+    async def late() -> str:
         with pytest.raises(forebay.DeadlineExceededError) as raised:
             await call.result(0.3)
         assert "no replica of hopeless is ready: " in str(raised.value)
-        return "OSError: no weights" in str(raised.value)
+        assert "OSError: no weights" in str(raised.value)
+        return str(raised.value)
 
-    await eventually(is_told, 60)
+    told: str = await eventually(late, 60)
+    assert told.startswith(f"{call.name} has not ended within 0.3 s")
     assert f"{call.name} waits: no replica of hopeless is ready" in caplog.text
     mapped = hopeless.amap([b"a", b"b"])
     reading = asyncio.ensure_future(anext(mapped))

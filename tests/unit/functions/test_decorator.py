@@ -231,3 +231,13 @@ def test_the_functions_of_a_file_are_found(tmp_path: Path, monkeypatch: pytest.M
     file.write_text("x = 1\n")
     with pytest.raises(FunctionDefinitionError, match="has 0 functions"):
         loading.function_of(str(file))
+
+
+def test_what_forebay_refuses_is_told_with_the_line_of_the_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    file = tmp_path / "refused_xyz.py"
+    file.write_text("import forebay\n\n@forebay.schedule('0 0 30 2 *')\ndef f(x): ...\n")
+    with pytest.raises(FunctionDefinitionError, match=r"never comes.*refused_xyz\.py:3\)$"):
+        loading.load(file)

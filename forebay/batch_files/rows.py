@@ -45,6 +45,10 @@ class Row:
         if self.text is not None and self.value is None:
             try:
                 self.value = json.loads(self.text)
+            except json.JSONDecodeError as error:
+                # Without its "line 2", which a row's own end would be.
+                place = f"at character {error.pos + 1} of the line"
+                raise RowError(f"not JSON: {error.msg} {place}") from None
             except (ValueError, RecursionError) as error:
                 raise RowError(f"not JSON: {error}") from None
         return self.value

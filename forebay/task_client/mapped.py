@@ -67,6 +67,7 @@ class TaskMap(_Handing[R]):
         if not self._chunk:
             if self._is_over:
                 raise StopIteration
+            self._bar.show()
             try:
                 is_filled = self._filled(self._portal.call(self._engine.take()))
             except BaseException:
@@ -123,6 +124,7 @@ class AsyncTaskMap(_Handing[R]):
         if not self._chunk:
             if self._is_over:
                 raise StopAsyncIteration
+            self._bar.show()
             try:
                 is_filled = self._filled(await self._engine.take())
             except BaseException:

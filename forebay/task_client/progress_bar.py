@@ -19,7 +19,7 @@ class ProgressBar:
         done: int = 0,
         failed: int = 0,
     ) -> None:
-        """Shows nothing before the first `count`.
+        """Shows nothing before `show` or the first `count`.
 
         Args:
             title: what is being done.
@@ -40,6 +40,11 @@ class ProgressBar:
     def over(cls, inputs: object, title: str, wanted: bool) -> Self:
         """A bar for what is to be done with some inputs."""
         return cls(title, len(inputs) if isinstance(inputs, Sized) else None, wanted)
+
+    def show(self) -> None:
+        """Shows where it stands, so that the wait for the first item has a bar too."""
+        if self._is_shown and self._bar is None:
+            self._tell()
 
     def count(self, failed: bool) -> None:
         """Takes note that an item is done."""

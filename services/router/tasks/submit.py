@@ -282,8 +282,8 @@ class Submitter:
             first = ended
         if task.idempotency_key and first.content_digest != task.content_digest:
             raise AlreadyThereError(
-                f"task.idempotency_key {names.quoted(task.idempotency_key)} was used with another "
-                f"request or other options, for {task.name}: choose another key, or submit the same"
+                "task.idempotency_key was used with another request or other options, for "
+                f"{task.name}: choose another key, or submit the same"
             )
         return True
 

@@ -156,8 +156,8 @@ def _checked_body(submitted: SubmitTaskRequest, deployment_id: str) -> bytes:
         )
     if request.idempotency_key:
         raise _invalid(
-            f"request.idempotency_key is {names.quoted(request.idempotency_key)}; it must be "
-            "empty here: put the key into task.idempotency_key"
+            "request.idempotency_key is set; it must be empty here: put the key into "
+            "task.idempotency_key"
         )
     return body
 
@@ -196,8 +196,8 @@ def _check_labels(task: Task) -> None:
             )
         if len(value) > MAX_LABEL_LENGTH:
             raise _invalid(
-                f"task.labels[{names.quoted(key)}] is {names.quoted(value)}; "
-                f"at most {MAX_LABEL_LENGTH} characters are legal"
+                f"task.labels[{names.quoted(key)}] has {len(value)} characters; "
+                f"at most {MAX_LABEL_LENGTH} are legal"
             )
 
 
@@ -218,9 +218,11 @@ def _check_callback_url(url: str) -> None:
     except ValueError:
         is_legal = False
     if not is_legal:
-        # Not quoted whole: a password in it must not come back in a message that is logged.
-        shown = names.quoted(url) if "@" not in url else "an address with '@'"
-        raise _invalid(f"task.callback_url is {shown}; {legal}")
+        # Not quoted: what is refused is logged, and there may be a password or a token in it.
+        scheme, slashes, rest = url.partition("://")
+        begins = f"begins with {names.quoted(scheme)}" if slashes else "has no scheme"
+        at = " and has an '@'" if "@" in rest else ""
+        raise _invalid(f"task.callback_url {begins}{at}; {legal}")
 
 
 def _fill_numbers(task: Task) -> None:

@@ -196,7 +196,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"ttl": Duration(seconds=1, nanos=2_000_000_000)}, "task.ttl"),
     ({"result_ttl": seconds(2_592_001)}, "task.result_ttl is 2592001 s"),
     ({"idempotency_key": "k" * 256}, "256 characters; at most 255"),
-    ({"callback_url": "ftp://host/"}, "task.callback_url is 'ftp://host/'"),
+    ({"callback_url": "ftp://host/"}, "task.callback_url begins with 'ftp'"),
     ({"callback_url": "https://"}, "with a host"),
     ({"callback_url": "host/path"}, "http or https"),
     ({"callback_url": "http://host:99999/"}, "http or https"),
@@ -220,6 +220,20 @@ def test_a_password_in_an_address_is_not_repeated() -> None:
     message = refusal(submitted(callback_url="https://user:secret@host/"))
     assert "without a user or a password" in message
     assert "secret" not in message
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"callback_url": "ftp://host/?token=secret"},
+        {"callback_url": "secret:x"},
+        {"labels": {"k": "secret" * 20}},
+    ],
+)
+def test_what_may_be_secret_is_not_repeated_since_refusals_are_logged(
+    options: dict[str, Any],
+) -> None:
+    assert "secret" not in refusal(submitted(**options))
 
 
 @pytest.mark.parametrize(

@@ -64,13 +64,16 @@ async def test_a_router_that_stops_ends_its_open_calls_and_says_where_to_go_on(
 async def test_open_calls_are_bounded(station: TaskStation) -> None:
     task = await station.submit()
     calls = []
-    for _ in range(open_streams.MAX_STREAMS):
+    for _ in range(open_streams.MAX_STREAMS_OF_TENANT):
         call = station.stub.WaitTask(api.WaitTaskRequest(name=task.name))
         calls.append(call)
     await asyncio.gather(*(call.read() for call in calls))
     error = await refusal(station.stub.WaitTask(api.WaitTaskRequest(name=task.name)))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "WatchTasks call" in (error.details() or "")
+    request = api.WatchTasksRequest(parent=PARENT, batch="b", until_now=True)
+    others = station.stub.WatchTasks(request, metadata=[("forebay-tenant", "another")])
+    assert (await others.read()).caught_up, "one tenant does not keep others out"
     for call in calls:
         call.cancel()
 

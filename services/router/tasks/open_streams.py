@@ -1,6 +1,7 @@
 """The calls of a router that wait for something to happen: bounded, and ended when it stops."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,21 +9,23 @@ from forebay.v1.envelope_pb2 import OUTCOME_RESOURCE_EXHAUSTED, OUTCOME_UNAVAILA
 from services.wire.outcomes import OutcomeError
 
 MAX_STREAMS = 1000
+MAX_STREAMS_OF_TENANT = 900
+"""So that none can keep all others out."""
 
 
 class OpenStreams:
     """SubmitTasks, WaitTask and WatchTasks calls under way."""
 
-    def __init__(self, stopping: asyncio.Event, max_streams: int = MAX_STREAMS) -> None:
+    def __init__(self, stopping: asyncio.Event) -> None:
         """None yet.
 
         Args:
             stopping: set when the router stops.
-            max_streams: calls at once.
         """
         self._stopping = stopping
-        self._max_streams = max_streams
         self._changed: set[asyncio.Event] = set()
+        # Bounded by the calls.
+        self._of_tenant: Counter[str] = Counter()
 
     @property
     def is_stopping(self) -> bool:
@@ -30,29 +33,36 @@ class OpenStreams:
         return self._stopping.is_set()
 
     @contextmanager
-    def one(self, changed: asyncio.Event) -> Iterator[None]:
+    def one(self, changed: asyncio.Event, tenant: str) -> Iterator[None]:
         """Counts a call in and out.
 
         Args:
             changed: set when the router stops.
+            tenant: whom it speaks for.
 
         Raises:
             OutcomeError: RESOURCE_EXHAUSTED if there are too many, UNAVAILABLE if it stops.
         """
         self.check()
-        if len(self._changed) >= self._max_streams:
+        own_count = self._of_tenant[tenant]
+        if len(self._changed) >= MAX_STREAMS or own_count >= MAX_STREAMS_OF_TENANT:
             raise OutcomeError(
                 OUTCOME_RESOURCE_EXHAUSTED,
-                f"{len(self._changed)} calls of SubmitTasks, WaitTask and WatchTasks are open on "
-                "this router, as many as it holds. Wait for the tasks of a batch with one "
-                "WatchTasks call, close calls, or add a router",
+                f"{own_count} calls of SubmitTasks, WaitTask and WatchTasks of this tenant are "
+                f"open on this router, which holds {MAX_STREAMS_OF_TENANT} of one and {MAX_STREAMS} of "
+                "all. Wait for the tasks of a batch with one WatchTasks call, close calls, or add "
+                "a router",
                 retry_after_s=2.0,
             )
         self._changed.add(changed)
+        self._of_tenant[tenant] += 1
         try:
             yield
         finally:
             self._changed.discard(changed)
+            self._of_tenant[tenant] -= 1
+            if not self._of_tenant[tenant]:
+                del self._of_tenant[tenant]
 
     def check(self) -> None:
         """Raises OutcomeError, UNAVAILABLE, if the router stops."""

@@ -55,7 +55,7 @@ class ManySubmissions:
             OutcomeError: INVALID_ARGUMENT if a message is too large; what came before it is stored.
                 UNAVAILABLE if the router stops; what was not answered may not be stored.
         """
-        with self._streams.one(self._answered):
+        with self._streams.one(self._answered, self._call.tenant):
             async with aclosing(self._run(requests)) as responses:
                 async for response in responses:
                     yield response

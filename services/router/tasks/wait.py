@@ -43,7 +43,7 @@ class TaskWaiter:
             nats.errors.Error: if the server cannot be reached at first.
         """
         words = _Words(asyncio.Event())
-        with self._streams.one(words.changed):
+        with self._streams.one(words.changed, tenant):
             client = self._link.client
             ended = await client.subscribe_direct(
                 subjects.ended(deployment, task_id), words.on_ended

@@ -50,7 +50,7 @@ class TaskWatcher:
             nats.errors.Error: if the server cannot be reached at first.
         """
         changed = asyncio.Event()
-        with self._streams.one(changed):
+        with self._streams.one(changed, tenant):
             feed = EndedFeed(self._link, deployment, request.batch, request.after_position)
             async with feed.open(changed):
                 said_caught_up = False

@@ -49,9 +49,9 @@ class OpenStreams:
             raise OutcomeError(
                 OUTCOME_RESOURCE_EXHAUSTED,
                 f"{own_count} calls of SubmitTasks, WaitTask and WatchTasks of this tenant are "
-                f"open on this router, which holds {MAX_STREAMS_OF_TENANT} of one and {MAX_STREAMS} of "
-                "all. Wait for the tasks of a batch with one WatchTasks call, close calls, or add "
-                "a router",
+                f"open on this router, which holds {MAX_STREAMS_OF_TENANT} of one and "
+                f"{MAX_STREAMS} of all. Wait for the tasks of a batch with one WatchTasks call, "
+                "close calls, or add a router",
                 retry_after_s=2.0,
             )
         self._changed.add(changed)

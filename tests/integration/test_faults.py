@@ -253,10 +253,13 @@ async def test_a_router_that_is_told_to_stop_answers_what_it_has_accepted(mesh: 
     router = mesh.pid("router")
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         calls = [
-            asyncio.create_task(client.infer("chaos", do("wait:1.5"), timeout_s=25))
-            for _ in range(2)
+            asyncio.create_task(client.infer("chaos", do("wait:4"), timeout_s=25)) for _ in range(2)
         ]
-        await eventually(lambda: busy_nodes(mesh), timeout_s=5)
+
+        async def both_accepted() -> bool:
+            return len(await busy_nodes(mesh)) == len(calls)
+
+        await eventually(both_accepted, timeout_s=10)
         os.kill(router, signal.SIGTERM)
         results = await asyncio.gather(*calls)
         assert [r["SAID"][0] for r in results] == [b"wait:1.5"] * 2

@@ -262,7 +262,7 @@ async def test_a_router_that_is_told_to_stop_answers_what_it_has_accepted(mesh: 
         await eventually(both_accepted, timeout_s=10)
         os.kill(router, signal.SIGTERM)
         results = await asyncio.gather(*calls)
-        assert [r["SAID"][0] for r in results] == [b"wait:1.5"] * 2
+        assert [r["SAID"][0] for r in results] == [b"wait:4"] * 2
     await eventually(lambda: not psutil.pid_exists(router), timeout_s=20)
 
     async def works() -> bool:

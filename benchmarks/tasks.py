@@ -271,7 +271,7 @@ def main(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of everything small.")] = 3,
     tasks: Annotated[int, typer.Option(min=100, help="Tasks of one turn.")] = 5_000,
     map_items: Annotated[int, typer.Option(min=100, help="Items to map over.")] = 100_000,
-    batched_items: Annotated[int, typer.Option(min=64, help="Files of one turn.")] = 16_000,
+    batched_items: Annotated[int, typer.Option(min=64, help="Files of one turn.")] = 3_200,
     batch_rows: Annotated[int, typer.Option(min=10, help="Rows of the batch file.")] = 10_000,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = HERE / "out" / "tasks.json",
 ) -> None:

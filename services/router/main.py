@@ -56,7 +56,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     open_inference = OpenInferenceServicer(
         link, directory, str(forebay.__version__), is_serving, wakes.tell
     )
-    tasks = TaskServicer(link, directory, wakes, counters, clock, stopping)
+    tasks = TaskServicer(link, directory, counters, clock, stopping)
     server = _server(InferServicer(core), open_inference, tasks)
     health = Health(server, [ROUTER_SERVICE, SERVICE, TASK_SERVICE])
     address = listen(server, settings.listen)

@@ -78,6 +78,7 @@ PURE = (
     "services/autoscaler/usage/whereabouts.py",
     "services/autoscaler/tasks/findings.py",
     "services/wire/cron.py",
+    "services/wire/instants.py",
     "services/wire/protobuf_scan.py",
     "services/wire/request_check.py",
     "services/wire/tenants.py",

@@ -18,9 +18,10 @@ from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.autoscaler.callbacks import addresses, retries
 from services.autoscaler.callbacks.caller import Caller
 from services.autoscaler.callbacks.dispatcher import Dispatcher
+from services.wire.instants import timestamp
 from services.wire.stored_publisher import StreamFullError
 from services.wire.tasks import states, streams, subjects
-from services.wire.tasks.ledger import task_name, timestamp
+from services.wire.tasks.ledger import task_name
 from tests.support.control_plane import ControlPlane, linked
 from tests.support.eventually import eventually
 from tests.support.leading import Leading, leading

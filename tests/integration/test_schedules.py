@@ -203,14 +203,13 @@ async def test_a_schedule_for_an_unknown_deployment_is_refused(one: Station) -> 
     assert MAX_SCHEDULES == 1000
 
 
-async def test_the_deployment_is_woken_and_its_replicas_are_told(one: Station) -> None:
+async def test_the_autoscaler_and_the_replicas_are_told(one: Station) -> None:
     told: list[str] = []
 
     async def note(message: object) -> None:
         told.append(message.subject)  # type: ignore[attr-defined]
 
-    for subject in ("forebay.wake.model", "forebay.task-waiting.model"):
-        await one.link.client.subscribe(subject, cb=note)
+    await one.link.client.subscribe("forebay.task-waiting.model", cb=note)
     await one.create("minutely")
     await one.at(MIDNIGHT_S + 60)
-    await eventually(lambda: sorted(told) == ["forebay.task-waiting.model", "forebay.wake.model"])
+    await eventually(lambda: told == ["forebay.task-waiting.model"])

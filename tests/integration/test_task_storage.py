@@ -17,6 +17,7 @@ from forebay.v1.inference_pb2 import InferResponse
 from forebay.v1.task_pb2 import Task, TaskAttempt
 from forebay.v1.task_record_pb2 import CallbackEnvelope, DeadTask, TaskEnvelope, TaskProgress
 from services.wire import names
+from services.wire.instants import timestamp
 from services.wire.limits import MAX_BODY_BYTES
 from services.wire.nats_link import NatsLink
 from services.wire.stored_publisher import (
@@ -26,13 +27,7 @@ from services.wire.stored_publisher import (
     SubjectTakenError,
 )
 from services.wire.tasks import streams, subjects
-from services.wire.tasks.ledger import (
-    INLINE_RESULT_BYTES,
-    TaskLedger,
-    task_ids,
-    task_name,
-    timestamp,
-)
+from services.wire.tasks.ledger import INLINE_RESULT_BYTES, TaskLedger, task_ids, task_name
 from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
 from tests.support.task_ledger import ledger_at

@@ -18,8 +18,9 @@ from forebay.v1.task_record_pb2 import CallbackEnvelope, DeadTask, TaskEnvelope,
 from services.autoscaler.leadership import NotLeadingError
 from services.autoscaler.tasks import findings, sweep_record
 from services.autoscaler.tasks.sweeper import THOROUGH_S, TaskSweeper
+from services.wire.instants import timestamp
 from services.wire.tasks import states, streams, subjects
-from services.wire.tasks.ledger import TaskLedger, task_name, timestamp
+from services.wire.tasks.ledger import TaskLedger, task_name
 from tests.support.eventually import eventually
 from tests.support.leading import Leading, leading
 from tests.support.nats_server import NatsServer
@@ -246,22 +247,6 @@ async def test_a_dead_letter_whose_end_was_forgotten_in_order_is_left_alone(swep
     await swept.link.jetstream.purge_stream(streams.TASKS)
     assert await swept.sweep(3700) == {}
     assert await swept.ledger.ended("add", "t1") is None
-
-
-async def test_a_task_given_up_without_a_word_is_told_as_an_error(swept: Swept) -> None:
-    await swept.submit("t1")
-    await swept.link.client.publish(await swept.deliver(), b"+TERM t1 its attempts are used up")
-
-    async def is_told() -> bool:
-        return await swept.count(streams.ADVISORIES) == 1
-
-    await eventually(is_told)
-    with capture_logs() as logs:
-        assert await swept.sweep() == {"lost": 1}
-    [line] = [line for line in logs if line["event"] == "tasks.repaired"]
-    assert line["log_level"] == "error"
-    assert line["task"] == "deployments/add/tasks/t1"
-    assert await swept.sweep() == {}
 
 
 async def test_tasks_of_a_deleted_deployment_fail_and_its_consumers_go(swept: Swept) -> None:

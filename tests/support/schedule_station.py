@@ -18,11 +18,12 @@ from services.autoscaler.schedules.schedules import KEY, Schedules, key_of
 from services.autoscaler.schedules.submitter import Submitter
 from services.runtime.tasks import run_until
 from services.wire import streams
+from services.wire.instants import timestamp
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
 from services.wire.tasks import states, subjects
 from services.wire.tasks import streams as task_streams
-from services.wire.tasks.ledger import TaskLedger, timestamp
+from services.wire.tasks.ledger import TaskLedger
 from tests.support.eventually import eventually
 
 TENANT = "default"

@@ -24,8 +24,9 @@ from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.node_agent.main import serve
 from services.node_agent.settings import NodeAgentSettings
 from services.wire import model_archive, streams
+from services.wire.instants import timestamp
 from services.wire.nats_link import NatsLink
-from services.wire.tasks.ledger import TaskLedger, task_name, timestamp
+from services.wire.tasks.ledger import TaskLedger, task_name
 from tests.support.chaos_model import write_chaos
 from tests.support.eventually import eventually
 from tests.support.leader import Leader

@@ -18,9 +18,10 @@ from services.router.main import serve
 from services.router.settings import RouterSettings
 from services.wire import streams as wire_streams
 from services.wire.channels import open_channel
+from services.wire.instants import timestamp
 from services.wire.nats_link import NatsLink
 from services.wire.tasks import states, streams
-from services.wire.tasks.ledger import TaskLedger, task_ids, timestamp
+from services.wire.tasks.ledger import TaskLedger, task_ids
 from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
 from tests.support.serving import serving

@@ -11,13 +11,13 @@ from forebay.v1.schedule_pb2 import Schedule
 from forebay.v1.task_pb2 import SubmitTaskRequest, Task
 from forebay.v1.task_record_pb2 import TaskEnvelope
 from services.runtime.clock import Clock
-from services.wire import subjects as mesh_subjects
+from services.wire.instants import timestamp
 from services.wire.kv_mirror import KvMirror
 from services.wire.names import deployment_name
 from services.wire.nats_link import NatsLink
 from services.wire.outcomes import OutcomeError
 from services.wire.tasks import states, streams, subjects, submission
-from services.wire.tasks.ledger import TaskLedger, task_ids, timestamp
+from services.wire.tasks.ledger import TaskLedger, task_ids
 
 log = structlog.get_logger()
 
@@ -83,17 +83,16 @@ class Submitter:
             services.wire.stored_publisher.NotStoredError: if the queue refuses it.
         """
         await self._ledger.enqueue(envelope)
+        # As routers do. A word that is lost costs a tick of the autoscaler.
         self._ledger.tell_waiting(envelope.deployment, envelope.task.priority)
-        if self._link.client.is_connected:
-            # As routers do. A word that is lost costs a tick of the autoscaler.
-            self._link.client.send(mesh_subjects.wake(envelope.deployment), b"")
 
     async def is_stored(self, name: str) -> bool:
         """Whether a task waits, runs or has ended and is not forgotten."""
         deployment, task_id = task_ids(name)
-        if await self._ledger.ended(deployment, task_id, with_result=False) is not None:
+        # In this order: one that ends between the two looks is found by the second.
+        if await self._ledger.queued(deployment, task_id) is not None:
             return True
-        return await self._ledger.queued(deployment, task_id) is not None
+        return await self._ledger.ended(deployment, task_id, with_result=False) is not None
 
     async def unended(self, task_names: Sequence[str]) -> list[str]:
         """Those of some tasks that wait or run."""

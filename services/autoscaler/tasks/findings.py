@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from google.protobuf.message import DecodeError
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from forebay.v1.envelope_pb2 import OUTCOME_ABORTED, OUTCOME_NOT_FOUND, Outcome
 from forebay.v1.task_pb2 import Task
 from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope, TaskProgress
 from services.wire import names
+from services.wire.instants import timestamp
 from services.wire.tasks import states, subjects
 from services.wire.tasks.subjects import WaitingTask
 
@@ -52,9 +52,6 @@ class Repair(StrEnum):
 
     BURIED = "buried"
     """A task had a dead letter, and no word that it had ended."""
-
-    LOST = "lost"
-    """A task was taken out of the queue without a word how it ended. Cannot be repaired."""
 
     CONSUMER_MADE = "consumer_made"
     """Tasks waited where no replica could fetch them."""
@@ -214,7 +211,7 @@ def end(repair: Repair, waited: TaskEnvelope, progress: TaskProgress, now_s: flo
     task.CopyFrom(waited.task)
     task.ClearField("result")
     task.state, task.outcome, task.error = state, outcome, sentence
-    task.end_time.CopyFrom(_timestamp(now_s))
+    task.end_time.CopyFrom(timestamp(now_s))
     if progress.attempts:
         del task.attempts[:]
         task.attempts.extend(progress.attempts)
@@ -236,9 +233,3 @@ def should_have_ended(dead: DeadTask, now_s: float) -> bool:
     task = dead.task
     kept_s = task.end_time.ToNanoseconds() / 1e9 + task.result_ttl.ToNanoseconds() / 1e9
     return bool(task.state == states.FAILED and now_s < kept_s)
-
-
-def _timestamp(seconds: float) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromNanoseconds(int(seconds * 1e9))
-    return stamp

@@ -6,23 +6,18 @@ import nats.js.errors
 from nats.js import JetStreamContext
 
 from services.autoscaler.tasks import findings
-from services.autoscaler.tasks.findings import Repair
 from services.autoscaler.tasks.repairs import Repairs
-from services.wire import names
 from services.wire.server_clock import ServerClock
 from services.wire.stream_reader import StreamReader
 from services.wire.tasks import streams, subjects
 
 READ_COUNT = 100
-LOOKED_FOR_S = 60.0
-"""A task that was given up earlier than this may have been forgotten in order since."""
 
 
 async def read_advisories(
     js: JetStreamContext,
     reader: StreamReader,
     repairs: Repairs,
-    clock: ServerClock,
     after_sequence: int,
 ) -> int:
     """Looks at what the server has said of tasks.
@@ -31,7 +26,6 @@ async def read_advisories(
         js: tells of consumers.
         reader: of streams.
         repairs: carries out what is to be done.
-        clock: tells how old an advisory is.
         after_sequence: how far advisories were read before.
 
     Returns:
@@ -44,11 +38,9 @@ async def read_advisories(
         found = await reader.read(streams.ADVISORIES, ">", after_sequence + 1, READ_COUNT)
         for message in found:
             said = _fields(message.data)
+            # Of a task that a replica gave up, the dead letter tells, which is written before.
             if "MAX_DELIVERIES" in message.subject:
                 await _undelivered(js, reader, repairs, said, message.stored_s)
-            else:
-                age_s = clock.now_s() - message.stored_s
-                await _terminated(repairs, said, age_s)
             if repairs.failures:
                 return after_sequence
             after_sequence = message.sequence
@@ -107,25 +99,6 @@ async def _undelivered(
     # Otherwise it has left the queue since.
     if found and found[0].sequence == sequence:
         await repairs.end_undelivered(found[0], consumer)
-
-
-async def _terminated(repairs: Repairs, said: dict[str, object], age_s: float) -> None:
-    """Looks whether a task that a replica gave up has ended.
-
-    The message has gone; replicas say the task's id as the reason. Where that is missing the dead
-    letter, which they write before, is looked at all the same.
-    """
-    task_id = str(said.get("reason") or "").partition(" ")[0]
-    deployment = str(said.get("consumer")).rpartition("_")[0]
-    if not names.is_id(task_id) or not names.is_id(deployment):
-        return
-    known = await repairs.end_buried(deployment, task_id)
-    if not known and age_s < LOOKED_FOR_S:
-        repairs.count(
-            Repair.LOST,
-            "a replica gave it up, and there is neither its end nor a dead letter",
-            task=f"{names.deployment_name(deployment)}/tasks/{task_id}",
-        )
 
 
 def _fields(data: bytes) -> dict[str, object]:

@@ -65,8 +65,7 @@ class Repairs:
         """Counts a repair and logs it, unless many of its kind were logged before."""
         self.counts[repair] += 1
         if self.counts[repair] <= MAX_NAMED:
-            write = log.error if repair is Repair.LOST else log.info
-            write("tasks.repaired", repair=repair.value, reason=sentence, **what)
+            log.info("tasks.repaired", repair=repair.value, reason=sentence, **what)
 
     async def end_all(self, repair: Repair, queued: Sequence[Queued]) -> None:
         """Ends tasks that wait, and takes them out of the queue."""

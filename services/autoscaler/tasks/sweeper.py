@@ -120,7 +120,7 @@ class TaskSweeper:
         repairs = Repairs(self._ledger, lambda: self._leadership.fence(epoch), clock)
         reader, record = self._ledger.reader, self.record
         record.advisory_sequence = await notices.read_advisories(
-            self._link.jetstream, reader, repairs, clock, record.advisory_sequence
+            self._link.jetstream, reader, repairs, record.advisory_sequence
         )
         record.dead_sequence = await notices.read_dead(reader, repairs, clock, record.dead_sequence)
         declared = self._deployments.entries("spec.").keys()

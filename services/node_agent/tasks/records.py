@@ -6,17 +6,11 @@ from forebay.v1.envelope_pb2 import OUTCOME_DEADLINE_EXCEEDED, OUTCOME_OK, Outco
 from forebay.v1.task_pb2 import Task, TaskAttempt
 from forebay.v1.task_record_pb2 import DeadTask, TaskEvent, TaskProgress
 from services.node_agent.tasks.ongoing_task import OngoingTask
+from services.wire.instants import timestamp
 from services.wire.tasks import states
 
 MAX_ERROR_CHARACTERS = 1000
 KEPT_ATTEMPTS = 10
-
-
-def stamp(seconds: float) -> Timestamp:
-    """An instant, seconds since the epoch, as protos have it."""
-    made = Timestamp()
-    made.FromNanoseconds(int(seconds * 1e9))
-    return made
 
 
 def shortened(error: str) -> str:
@@ -40,8 +34,8 @@ def attempt(
         error: what went wrong.
     """
     return TaskAttempt(
-        start_time=stamp(task.started_server_s or now_s),
-        end_time=stamp(now_s),
+        start_time=timestamp(task.started_server_s or now_s),
+        end_time=timestamp(now_s),
         replica_id=replica_id,
         node=node,
         outcome=outcome,
@@ -66,7 +60,7 @@ def expired(task: OngoingTask, now_s: float) -> Task:
     if attempts:
         error = f"{error}; its last attempt: {attempts[-1].error}"
     return _ended(
-        task, states.EXPIRED, OUTCOME_DEADLINE_EXCEEDED, shortened(error), stamp(now_s), None
+        task, states.EXPIRED, OUTCOME_DEADLINE_EXCEEDED, shortened(error), timestamp(now_s), None
     )
 
 
@@ -89,7 +83,7 @@ def after_failure(task: OngoingTask, last: TaskAttempt, next_s: float) -> TaskPr
     attempts = [*made.attempts, last][-KEPT_ATTEMPTS:]
     del made.attempts[:]
     made.attempts.extend(attempts)
-    made.next_attempt_time.CopyFrom(stamp(next_s))
+    made.next_attempt_time.CopyFrom(timestamp(next_s))
     return made
 
 
@@ -133,10 +127,10 @@ def event(
         task_id=task.envelope.task_id,
         state=state,
         attempt=task.attempt,
-        event_time=stamp(now_s),
+        event_time=timestamp(now_s),
         replica_id=replica_id,
         error=shortened(error),
-        next_attempt_time=None if next_s is None else stamp(next_s),
+        next_attempt_time=None if next_s is None else timestamp(next_s),
     )
     serialized: bytes = made.SerializeToString()
     return serialized

@@ -6,11 +6,12 @@ import structlog
 
 from forebay.v1.task_pb2 import Task
 from forebay.v1.task_record_pb2 import TaskEnvelope, TaskProgress
+from services.wire.instants import timestamp
 from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError
 from services.wire.stream_reader import StoredMessage
 from services.wire.tasks import states
-from services.wire.tasks.ledger import TaskLedger, timestamp
+from services.wire.tasks.ledger import TaskLedger
 
 log = structlog.get_logger()
 

@@ -1,7 +1,6 @@
 """Tells whom it concerns that tasks wait, but not for each task."""
 
 import asyncio
-from collections.abc import Callable
 
 from services.wire.tasks.ledger import TaskLedger
 
@@ -12,15 +11,14 @@ LEAST_PAUSE_S = 0.01
 class WaitingNotices:
     """At most one word for each lane in LEAST_PAUSE_S, and one after its last task."""
 
-    def __init__(self, ledger: TaskLedger, wake: Callable[[str], None]) -> None:
+    def __init__(self, ledger: TaskLedger) -> None:
         """Nothing was said yet.
 
         Args:
-            ledger: says it to idle replicas.
-            wake: says it to the autoscaler, of a deployment without a replica.
+            ledger: says it to idle replicas, to metrics, and to the autoscaler, which brings a
+                replica to a deployment that has none.
         """
         self._ledger = ledger
-        self._wake = wake
         # Bounded by the lanes told of in the last LEAST_PAUSE_S. True: to be told again then.
         self._resting: dict[tuple[str, int], bool] = {}
 
@@ -36,7 +34,6 @@ class WaitingNotices:
         self._resting[lane] = False
         asyncio.get_running_loop().call_later(LEAST_PAUSE_S, self._rested, lane)
         self._ledger.tell_waiting(*lane)
-        self._wake(lane[0])
 
     def _rested(self, lane: tuple[str, int]) -> None:
         if self._resting.pop(lane):

@@ -24,7 +24,6 @@ from services.router.tasks.submit_many import ManySubmissions
 from services.router.tasks.views import TaskViews
 from services.router.tasks.wait import TaskWaiter
 from services.router.tasks.watch import TaskWatcher
-from services.router.wakes import Wakes
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
 from services.wire.outcomes import OutcomeError
@@ -43,7 +42,6 @@ class TaskServicer(TaskServiceServicer):
         self,
         link: NatsLink,
         directory: DeploymentDirectory,
-        wakes: Wakes,
         counters: RouterCounters,
         clock: Clock,
         stopping: asyncio.Event,
@@ -53,7 +51,6 @@ class TaskServicer(TaskServiceServicer):
         Args:
             link: to NATS.
             directory: the deployments.
-            wakes: told of deployments that tasks wait for.
             counters: counts what is submitted.
             clock: tells the time.
             stopping: set when no more is taken.
@@ -62,7 +59,7 @@ class TaskServicer(TaskServiceServicer):
         lanes = Lanes(link, clock)
         self._server_clock = ServerClock(link, clock)
         endings = Endings(ledger, self._server_clock)
-        notices = WaitingNotices(ledger, wakes.tell)
+        notices = WaitingNotices(ledger)
         self._streams = OpenStreams(stopping)
         self._views = TaskViews(ledger, endings, lanes, self._server_clock)
         self._submitter = Submitter(

@@ -9,7 +9,6 @@ import asyncio
 import json
 
 import nats.errors
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from forebay.v1.inference_pb2 import InferResponse
 from forebay.v1.task_pb2 import Task
@@ -329,10 +328,3 @@ def task_ids(name: str) -> tuple[str, str]:
             f"{names.quoted(name)} is not a task: write deployments/{{deployment}}/tasks/{{task}}"
         )
     return names.deployment_id(parent), task_id
-
-
-def timestamp(seconds: float) -> Timestamp:
-    """An instant, seconds since the epoch, as protos have it."""
-    stamp = Timestamp()
-    stamp.FromNanoseconds(int(seconds * 1e9))
-    return stamp

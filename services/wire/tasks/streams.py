@@ -127,7 +127,8 @@ _USAGE_NOTES_CONFIG = StreamConfig(
 
 _ADVISORIES_CONFIG = StreamConfig(
     name=ADVISORIES,
-    # The server says once, and keeps nowhere, that a message has used up its deliveries.
+    # The server says once, and keeps nowhere, that a message has used up its deliveries, or that a
+    # replica gave it up. The sweeper reads the former; the latter is for people who look for one.
     subjects=[
         f"$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES.{TASKS}.>",
         f"$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED.{TASKS}.>",
@@ -159,12 +160,6 @@ async def ensure(js: JetStreamContext) -> None:
 def consumer(deployment: str, priority: int) -> str:
     """Name of the consumer that all replicas of a deployment share for one priority."""
     return f"{deployment}_{priority}"
-
-
-def parse_consumer(name: str) -> tuple[str, int]:
-    """Deployment and priority of a consumer."""
-    deployment, _, priority = name.rpartition("_")
-    return deployment, int(priority)
 
 
 async def ensure_consumer(

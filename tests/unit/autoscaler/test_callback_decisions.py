@@ -22,7 +22,7 @@ from services.autoscaler.callbacks.hosts import (
     Hosts,
     Offer,
 )
-from services.wire.tasks.ledger import timestamp
+from services.wire.instants import timestamp
 
 SECRET = "whsec_" + "A" * 43 + "="
 OTHER_SECRET = "whsec_" + "B" * 43 + "="

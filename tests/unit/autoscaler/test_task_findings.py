@@ -7,8 +7,8 @@ from forebay.v1.task_pb2 import Task, TaskAttempt
 from forebay.v1.task_record_pb2 import DeadTask, TaskEnvelope, TaskProgress
 from services.autoscaler.tasks import findings
 from services.autoscaler.tasks.findings import GONE_AFTER_S, Missing, Queued, Repair, Seen
+from services.wire.instants import timestamp
 from services.wire.tasks import subjects
-from services.wire.tasks.ledger import timestamp
 
 NOW_S = 1_800_000_000.0
 

@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/v1/autoscaler.proto\x12\nforebay.v1\x1a\x1b\x66orebay/v1/deployment.proto\x1a\x18\x66orebay/v1/scaling.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb4\x03\n\nAssignment\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x11\n\tgpu_uuids\x18\x05 \x03(\t\x12/\n\tresources\x18\x06 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x1c\n\x14max_ongoing_requests\x18\x07 \x01(\x05\x12\x32\n\x0frequest_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x06\x63\x61nary\x18\t \x01(\x0b\x32\x12.forebay.v1.Canary\x12<\n\x0b\x65nvironment\x18\n \x03(\x0b\x32\'.forebay.v1.Assignment.EnvironmentEntry\x12(\n\x07volumes\x18\x0b \x03(\x0b\x32\x17.forebay.v1.VolumeMount\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\rAssignmentSet\x12+\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Assignment\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"\'\n\x17WatchAssignmentsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"h\n\x18WatchAssignmentsResponse\x12+\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Assignment\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"R\n\x19ListScaleDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x1aListScaleDecisionsResponse\x12\x32\n\x0fscale_decisions\x18\x01 \x03(\x0b\x32\x19.forebay.v1.ScaleDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17GetScaleDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x18GetScaleDecisionResponse\x12\x31\n\x0escale_decision\x18\x01 \x01(\x0b\x32\x19.forebay.v1.ScaleDecision\",\n\x1aWatchScaleDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"P\n\x1bWatchScaleDecisionsResponse\x12\x31\n\x0escale_decision\x18\x01 \x01(\x0b\x32\x19.forebay.v1.ScaleDecision\"\x16\n\x14GetNodeDemandRequest\"D\n\x15GetNodeDemandResponse\x12+\n\x0bnode_demand\x18\x01 \x01(\x0b\x32\x16.forebay.v1.NodeDemand\"\x9e\x02\n\nNodeDemand\x12/\n\x0bsample_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08unplaced\x18\x02 \x03(\x0b\x32\x1c.forebay.v1.NodeDemand.Shape\x12\x18\n\x10releasable_nodes\x18\x03 \x03(\t\x12\x18\n\x10\x65vacuating_nodes\x18\x04 \x03(\t\x12\x15\n\rprovider_note\x18\x05 \x01(\t\x1a\x64\n\x05Shape\x12/\n\tresources\x18\x01 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x15\n\rreplica_count\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65ployments\x18\x03 \x03(\t\"M\n\nLeadership\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07renewal\x18\x04 \x01(\x03\x32\xf8\x03\n\x11\x41utoscalerService\x12_\n\x10WatchAssignments\x12#.forebay.v1.WatchAssignmentsRequest\x1a$.forebay.v1.WatchAssignmentsResponse0\x01\x12\x63\n\x12ListScaleDecisions\x12%.forebay.v1.ListScaleDecisionsRequest\x1a&.forebay.v1.ListScaleDecisionsResponse\x12]\n\x10GetScaleDecision\x12#.forebay.v1.GetScaleDecisionRequest\x1a$.forebay.v1.GetScaleDecisionResponse\x12h\n\x13WatchScaleDecisions\x12&.forebay.v1.WatchScaleDecisionsRequest\x1a\'.forebay.v1.WatchScaleDecisionsResponse0\x01\x12T\n\rGetNodeDemand\x12 .forebay.v1.GetNodeDemandRequest\x1a!.forebay.v1.GetNodeDemandResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x66orebay/v1/autoscaler.proto\x12\nforebay.v1\x1a\x1b\x66orebay/v1/deployment.proto\x1a\x18\x66orebay/v1/scaling.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf0\x03\n\nAssignment\x12\x12\n\nreplica_id\x18\x01 \x01(\t\x12\x12\n\ndeployment\x18\x02 \x01(\t\x12\x12\n\ngeneration\x18\x03 \x01(\x03\x12\x14\n\x0cmodel_digest\x18\x04 \x01(\t\x12\x11\n\tgpu_uuids\x18\x05 \x03(\t\x12/\n\tresources\x18\x06 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x1c\n\x14max_ongoing_requests\x18\x07 \x01(\x05\x12\x32\n\x0frequest_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\"\n\x06\x63\x61nary\x18\t \x01(\x0b\x32\x12.forebay.v1.Canary\x12<\n\x0b\x65nvironment\x18\n \x03(\x0b\x32\'.forebay.v1.Assignment.EnvironmentEntry\x12(\n\x07volumes\x18\x0b \x03(\x0b\x32\x17.forebay.v1.VolumeMount\x12\r\n\x05image\x18\x0c \x01(\t\x12\x16\n\x0escale_decision\x18\r \x01(\t\x12\x13\n\x0btraceparent\x18\x0e \x01(\t\x1a\x32\n\x10\x45nvironmentEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"]\n\rAssignmentSet\x12+\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Assignment\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"\'\n\x17WatchAssignmentsRequest\x12\x0c\n\x04node\x18\x01 \x01(\t\"h\n\x18WatchAssignmentsResponse\x12+\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x16.forebay.v1.Assignment\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\"R\n\x19ListScaleDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"i\n\x1aListScaleDecisionsResponse\x12\x32\n\x0fscale_decisions\x18\x01 \x03(\x0b\x32\x19.forebay.v1.ScaleDecision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x17GetScaleDecisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"M\n\x18GetScaleDecisionResponse\x12\x31\n\x0escale_decision\x18\x01 \x01(\x0b\x32\x19.forebay.v1.ScaleDecision\",\n\x1aWatchScaleDecisionsRequest\x12\x0e\n\x06parent\x18\x01 \x01(\t\"P\n\x1bWatchScaleDecisionsResponse\x12\x31\n\x0escale_decision\x18\x01 \x01(\x0b\x32\x19.forebay.v1.ScaleDecision\"\x16\n\x14GetNodeDemandRequest\"D\n\x15GetNodeDemandResponse\x12+\n\x0bnode_demand\x18\x01 \x01(\x0b\x32\x16.forebay.v1.NodeDemand\"\x9e\x02\n\nNodeDemand\x12/\n\x0bsample_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x08unplaced\x18\x02 \x03(\x0b\x32\x1c.forebay.v1.NodeDemand.Shape\x12\x18\n\x10releasable_nodes\x18\x03 \x03(\t\x12\x18\n\x10\x65vacuating_nodes\x18\x04 \x03(\t\x12\x15\n\rprovider_note\x18\x05 \x01(\t\x1a\x64\n\x05Shape\x12/\n\tresources\x18\x01 \x01(\x0b\x32\x1c.forebay.v1.ReplicaResources\x12\x15\n\rreplica_count\x18\x02 \x01(\x05\x12\x13\n\x0b\x64\x65ployments\x18\x03 \x03(\t\"M\n\nLeadership\x12\x0e\n\x06holder\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\r\n\x05\x65poch\x18\x03 \x01(\x03\x12\x0f\n\x07renewal\x18\x04 \x01(\x03\x32\xf8\x03\n\x11\x41utoscalerService\x12_\n\x10WatchAssignments\x12#.forebay.v1.WatchAssignmentsRequest\x1a$.forebay.v1.WatchAssignmentsResponse0\x01\x12\x63\n\x12ListScaleDecisions\x12%.forebay.v1.ListScaleDecisionsRequest\x1a&.forebay.v1.ListScaleDecisionsResponse\x12]\n\x10GetScaleDecision\x12#.forebay.v1.GetScaleDecisionRequest\x1a$.forebay.v1.GetScaleDecisionResponse\x12h\n\x13WatchScaleDecisions\x12&.forebay.v1.WatchScaleDecisionsRequest\x1a\'.forebay.v1.WatchScaleDecisionsResponse0\x01\x12T\n\rGetNodeDemand\x12 .forebay.v1.GetNodeDemandRequest\x1a!.forebay.v1.GetNodeDemandResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,37 +38,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._loaded_options = None
   _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._serialized_options = b'8\001'
   _globals['_ASSIGNMENT']._serialized_start=164
-  _globals['_ASSIGNMENT']._serialized_end=600
-  _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._serialized_start=550
-  _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._serialized_end=600
-  _globals['_ASSIGNMENTSET']._serialized_start=602
-  _globals['_ASSIGNMENTSET']._serialized_end=695
-  _globals['_WATCHASSIGNMENTSREQUEST']._serialized_start=697
-  _globals['_WATCHASSIGNMENTSREQUEST']._serialized_end=736
-  _globals['_WATCHASSIGNMENTSRESPONSE']._serialized_start=738
-  _globals['_WATCHASSIGNMENTSRESPONSE']._serialized_end=842
-  _globals['_LISTSCALEDECISIONSREQUEST']._serialized_start=844
-  _globals['_LISTSCALEDECISIONSREQUEST']._serialized_end=926
-  _globals['_LISTSCALEDECISIONSRESPONSE']._serialized_start=928
-  _globals['_LISTSCALEDECISIONSRESPONSE']._serialized_end=1033
-  _globals['_GETSCALEDECISIONREQUEST']._serialized_start=1035
-  _globals['_GETSCALEDECISIONREQUEST']._serialized_end=1074
-  _globals['_GETSCALEDECISIONRESPONSE']._serialized_start=1076
-  _globals['_GETSCALEDECISIONRESPONSE']._serialized_end=1153
-  _globals['_WATCHSCALEDECISIONSREQUEST']._serialized_start=1155
-  _globals['_WATCHSCALEDECISIONSREQUEST']._serialized_end=1199
-  _globals['_WATCHSCALEDECISIONSRESPONSE']._serialized_start=1201
-  _globals['_WATCHSCALEDECISIONSRESPONSE']._serialized_end=1281
-  _globals['_GETNODEDEMANDREQUEST']._serialized_start=1283
-  _globals['_GETNODEDEMANDREQUEST']._serialized_end=1305
-  _globals['_GETNODEDEMANDRESPONSE']._serialized_start=1307
-  _globals['_GETNODEDEMANDRESPONSE']._serialized_end=1375
-  _globals['_NODEDEMAND']._serialized_start=1378
-  _globals['_NODEDEMAND']._serialized_end=1664
-  _globals['_NODEDEMAND_SHAPE']._serialized_start=1564
-  _globals['_NODEDEMAND_SHAPE']._serialized_end=1664
-  _globals['_LEADERSHIP']._serialized_start=1666
-  _globals['_LEADERSHIP']._serialized_end=1743
-  _globals['_AUTOSCALERSERVICE']._serialized_start=1746
-  _globals['_AUTOSCALERSERVICE']._serialized_end=2250
+  _globals['_ASSIGNMENT']._serialized_end=660
+  _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._serialized_start=610
+  _globals['_ASSIGNMENT_ENVIRONMENTENTRY']._serialized_end=660
+  _globals['_ASSIGNMENTSET']._serialized_start=662
+  _globals['_ASSIGNMENTSET']._serialized_end=755
+  _globals['_WATCHASSIGNMENTSREQUEST']._serialized_start=757
+  _globals['_WATCHASSIGNMENTSREQUEST']._serialized_end=796
+  _globals['_WATCHASSIGNMENTSRESPONSE']._serialized_start=798
+  _globals['_WATCHASSIGNMENTSRESPONSE']._serialized_end=902
+  _globals['_LISTSCALEDECISIONSREQUEST']._serialized_start=904
+  _globals['_LISTSCALEDECISIONSREQUEST']._serialized_end=986
+  _globals['_LISTSCALEDECISIONSRESPONSE']._serialized_start=988
+  _globals['_LISTSCALEDECISIONSRESPONSE']._serialized_end=1093
+  _globals['_GETSCALEDECISIONREQUEST']._serialized_start=1095
+  _globals['_GETSCALEDECISIONREQUEST']._serialized_end=1134
+  _globals['_GETSCALEDECISIONRESPONSE']._serialized_start=1136
+  _globals['_GETSCALEDECISIONRESPONSE']._serialized_end=1213
+  _globals['_WATCHSCALEDECISIONSREQUEST']._serialized_start=1215
+  _globals['_WATCHSCALEDECISIONSREQUEST']._serialized_end=1259
+  _globals['_WATCHSCALEDECISIONSRESPONSE']._serialized_start=1261
+  _globals['_WATCHSCALEDECISIONSRESPONSE']._serialized_end=1341
+  _globals['_GETNODEDEMANDREQUEST']._serialized_start=1343
+  _globals['_GETNODEDEMANDREQUEST']._serialized_end=1365
+  _globals['_GETNODEDEMANDRESPONSE']._serialized_start=1367
+  _globals['_GETNODEDEMANDRESPONSE']._serialized_end=1435
+  _globals['_NODEDEMAND']._serialized_start=1438
+  _globals['_NODEDEMAND']._serialized_end=1724
+  _globals['_NODEDEMAND_SHAPE']._serialized_start=1624
+  _globals['_NODEDEMAND_SHAPE']._serialized_end=1724
+  _globals['_LEADERSHIP']._serialized_start=1726
+  _globals['_LEADERSHIP']._serialized_end=1803
+  _globals['_AUTOSCALERSERVICE']._serialized_start=1806
+  _globals['_AUTOSCALERSERVICE']._serialized_end=2310
 # @@protoc_insertion_point(module_scope)

@@ -13,7 +13,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Assignment(_message.Message):
-    __slots__ = ("replica_id", "deployment", "generation", "model_digest", "gpu_uuids", "resources", "max_ongoing_requests", "request_timeout", "canary", "environment", "volumes")
+    __slots__ = ("replica_id", "deployment", "generation", "model_digest", "gpu_uuids", "resources", "max_ongoing_requests", "request_timeout", "canary", "environment", "volumes", "image", "scale_decision", "traceparent")
     class EnvironmentEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +32,9 @@ class Assignment(_message.Message):
     CANARY_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    SCALE_DECISION_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     replica_id: str
     deployment: str
     generation: int
@@ -43,7 +46,10 @@ class Assignment(_message.Message):
     canary: _deployment_pb2.Canary
     environment: _containers.ScalarMap[str, str]
     volumes: _containers.RepeatedCompositeFieldContainer[_deployment_pb2.VolumeMount]
-    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[str] = ..., generation: _Optional[int] = ..., model_digest: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[_deployment_pb2.ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., canary: _Optional[_Union[_deployment_pb2.Canary, _Mapping]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[_deployment_pb2.VolumeMount, _Mapping]]] = ...) -> None: ...
+    image: str
+    scale_decision: str
+    traceparent: str
+    def __init__(self, replica_id: _Optional[str] = ..., deployment: _Optional[str] = ..., generation: _Optional[int] = ..., model_digest: _Optional[str] = ..., gpu_uuids: _Optional[_Iterable[str]] = ..., resources: _Optional[_Union[_deployment_pb2.ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., canary: _Optional[_Union[_deployment_pb2.Canary, _Mapping]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[_deployment_pb2.VolumeMount, _Mapping]]] = ..., image: _Optional[str] = ..., scale_decision: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class AssignmentSet(_message.Message):
     __slots__ = ("assignments", "revision", "epoch")

@@ -14,7 +14,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Deployment(_message.Message):
-    __slots__ = ("name", "model_digest", "replicas", "resources", "max_ongoing_requests", "request_timeout", "max_queued_requests", "canary", "scaling", "pinned_replicas", "placement", "environment", "volumes", "generation", "etag", "create_time", "update_time", "status")
+    __slots__ = ("name", "model_digest", "replicas", "resources", "max_ongoing_requests", "request_timeout", "max_queued_requests", "canary", "scaling", "pinned_replicas", "placement", "environment", "volumes", "image", "generation", "etag", "create_time", "update_time", "status")
     class Placement(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         PLACEMENT_UNSPECIFIED: _ClassVar[Deployment.Placement]
@@ -43,6 +43,7 @@ class Deployment(_message.Message):
     PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     VOLUMES_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     ETAG_FIELD_NUMBER: _ClassVar[int]
     CREATE_TIME_FIELD_NUMBER: _ClassVar[int]
@@ -61,15 +62,16 @@ class Deployment(_message.Message):
     placement: Deployment.Placement
     environment: _containers.ScalarMap[str, str]
     volumes: _containers.RepeatedCompositeFieldContainer[VolumeMount]
+    image: str
     generation: int
     etag: str
     create_time: _timestamp_pb2.Timestamp
     update_time: _timestamp_pb2.Timestamp
     status: DeploymentStatus
-    def __init__(self, name: _Optional[str] = ..., model_digest: _Optional[str] = ..., replicas: _Optional[int] = ..., resources: _Optional[_Union[ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_requests: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., scaling: _Optional[_Union[_scaling_pb2.ScalingPolicy, _Mapping]] = ..., pinned_replicas: _Optional[int] = ..., placement: _Optional[_Union[Deployment.Placement, str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[VolumeMount, _Mapping]]] = ..., generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[DeploymentStatus, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model_digest: _Optional[str] = ..., replicas: _Optional[int] = ..., resources: _Optional[_Union[ReplicaResources, _Mapping]] = ..., max_ongoing_requests: _Optional[int] = ..., request_timeout: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., max_queued_requests: _Optional[int] = ..., canary: _Optional[_Union[Canary, _Mapping]] = ..., scaling: _Optional[_Union[_scaling_pb2.ScalingPolicy, _Mapping]] = ..., pinned_replicas: _Optional[int] = ..., placement: _Optional[_Union[Deployment.Placement, str]] = ..., environment: _Optional[_Mapping[str, str]] = ..., volumes: _Optional[_Iterable[_Union[VolumeMount, _Mapping]]] = ..., image: _Optional[str] = ..., generation: _Optional[int] = ..., etag: _Optional[str] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., status: _Optional[_Union[DeploymentStatus, _Mapping]] = ...) -> None: ...
 
 class DeploymentStatus(_message.Message):
-    __slots__ = ("assigned_replica_count", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "updated_replica_count", "message", "target_replica_count", "unplaced_replica_count", "decision_reason", "startup_time", "observed_revision")
+    __slots__ = ("assigned_replica_count", "ready_replica_count", "starting_replica_count", "draining_replica_count", "failed_replica_count", "updated_replica_count", "message", "target_replica_count", "unplaced_replica_count", "decision_reason", "startup_time", "observed_revision", "max_gpu_memory_used_bytes", "warnings")
     ASSIGNED_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     READY_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
     STARTING_REPLICA_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -82,6 +84,8 @@ class DeploymentStatus(_message.Message):
     DECISION_REASON_FIELD_NUMBER: _ClassVar[int]
     STARTUP_TIME_FIELD_NUMBER: _ClassVar[int]
     OBSERVED_REVISION_FIELD_NUMBER: _ClassVar[int]
+    MAX_GPU_MEMORY_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
     assigned_replica_count: int
     ready_replica_count: int
     starting_replica_count: int
@@ -94,7 +98,9 @@ class DeploymentStatus(_message.Message):
     decision_reason: str
     startup_time: _duration_pb2.Duration
     observed_revision: int
-    def __init__(self, assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., updated_replica_count: _Optional[int] = ..., message: _Optional[str] = ..., target_replica_count: _Optional[int] = ..., unplaced_replica_count: _Optional[int] = ..., decision_reason: _Optional[str] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., observed_revision: _Optional[int] = ...) -> None: ...
+    max_gpu_memory_used_bytes: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, assigned_replica_count: _Optional[int] = ..., ready_replica_count: _Optional[int] = ..., starting_replica_count: _Optional[int] = ..., draining_replica_count: _Optional[int] = ..., failed_replica_count: _Optional[int] = ..., updated_replica_count: _Optional[int] = ..., message: _Optional[str] = ..., target_replica_count: _Optional[int] = ..., unplaced_replica_count: _Optional[int] = ..., decision_reason: _Optional[str] = ..., startup_time: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., observed_revision: _Optional[int] = ..., max_gpu_memory_used_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class VolumeMount(_message.Message):
     __slots__ = ("name", "read_only")

@@ -91,7 +91,12 @@ def _surroundings(
     home = _open_home(settings, state_dir)
     environments_dir = settings.environments_dir or home.directory.parent / "environments"
     clock = SystemClock()
-    link = NatsLink(f"node {settings.node}", settings.nats_url, settings.nats_credentials_file)
+    link = NatsLink(
+        f"node {settings.node}",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
     server_clock = ServerClock(link, clock)
     ledger = TaskLedger(link)
     return Surroundings(

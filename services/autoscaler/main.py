@@ -46,7 +46,12 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set."""
     garbage.collect_rarely()
     clock = SystemClock()
-    link = NatsLink("forebay-autoscaler", settings.nats_url, settings.nats_credentials_file)
+    link = NatsLink(
+        "forebay-autoscaler",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
     deployments = KvMirror(link, streams.deployments_bucket)
     assignments = KvMirror(link, streams.assignments_bucket)
     server = grpc.aio.server(options=SERVER_OPTIONS)

@@ -44,7 +44,12 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set."""
     garbage.collect_rarely()
     clock = SystemClock()
-    link = NatsLink("forebay-metrics", settings.nats_url, settings.nats_credentials_file)
+    link = NatsLink(
+        "forebay-metrics",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
     deployments = KvMirror(link, streams.deployments_bucket)
     queues = Queues(link, deployments, clock, settings.window_s)
     tasks = TaskQueues(link, deployments, clock, settings.window_s)

@@ -40,7 +40,12 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, then finishes the calls under way."""
     clock = SystemClock()
     router_id = secrets.token_hex(6)
-    link = NatsLink(f"router {router_id}", settings.nats_url, settings.nats_credentials_file)
+    link = NatsLink(
+        f"router {router_id}",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
     arena = BodyArena(settings.arena_bytes)
     pending = PendingCalls(settings.max_pending_calls, settings.max_pending_bytes)
     counters = RouterCounters()

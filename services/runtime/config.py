@@ -42,6 +42,13 @@ class ServiceSettings(BaseSettings):
     nats_credentials_file: Path | None = Field(
         None, description="File with user:password for nats-server."
     )
+    stream_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="On how many nats-servers of a cluster each stream is kept: 3 for a fleet. The "
+        "same for every process of a mesh.",
+    )
     ack_wait_s: float = Field(
         10.0,
         ge=1,

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import nats
 import structlog
-from nats.js import JetStreamContext
 
 from services.wire.data_lane import DataLaneClient
+from services.wire.replicated import ReplicatedJetStream
 
 log = structlog.get_logger()
 
@@ -39,13 +39,20 @@ class NatsLink:
         connections: how often the connection has come up; rises by one with each.
     """
 
-    def __init__(self, name: str, url: str, credentials_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        credentials_file: Path | None = None,
+        stream_replicas: int = 1,
+    ) -> None:
         """Prepares a connection.
 
         Args:
             name: shown in nats-server's connection list.
             url: `nats://host:port`, several separated by commas.
             credentials_file: a file with `user:password`; None for a server without users.
+            stream_replicas: servers that keep each stream, 1 to 5.
         """
         self._name = name
         self._urls = url.split(",")
@@ -59,7 +66,7 @@ class NatsLink:
         self._stopping = False
         self.connections = 0
         self.client = DataLaneClient()
-        self.jetstream: JetStreamContext = self.client.jetstream()
+        self.jetstream = ReplicatedJetStream(self.client, stream_replicas)
 
     @property
     def connected(self) -> bool:

@@ -25,6 +25,7 @@ from nats.js.kv import KeyValue
 from nats.js.object_store import ObjectStore
 
 from services.wire import subjects
+from services.wire.replicated import ReplicatedJetStream
 
 REQUESTS = "FOREBAY_REQUESTS"
 KEPT_REPLIES = "FOREBAY_KEPT_REPLIES"
@@ -164,22 +165,22 @@ async def remove_request_consumer(js: JetStreamContext, deployment: str) -> None
 
 async def deployments_bucket(js: JetStreamContext) -> KeyValue:
     """Deployments: `spec.{deployment}` → Deployment, `status.{deployment}` → DeploymentStatus."""
-    return await _bucket(js, DEPLOYMENTS_BUCKET)
+    return await bucket(js, DEPLOYMENTS_BUCKET)
 
 
 async def assignments_bucket(js: JetStreamContext) -> KeyValue:
     """Assignments: `node.{node}` → AssignmentSet, `leader` → Leadership."""
-    return await _bucket(js, ASSIGNMENTS_BUCKET)
+    return await bucket(js, ASSIGNMENTS_BUCKET)
 
 
 async def scaling_bucket(js: JetStreamContext) -> KeyValue:
     """Targets: `target.{deployment}` → ScaleState."""
-    return await _bucket(js, SCALING_BUCKET)
+    return await bucket(js, SCALING_BUCKET)
 
 
 async def schedules_bucket(js: JetStreamContext) -> KeyValue:
     """Schedules: `schedule.{tenant}.{schedule}` → Schedule."""
-    return await _bucket(js, SCHEDULES_BUCKET)
+    return await bucket(js, SCHEDULES_BUCKET)
 
 
 async def metadata_bucket(js: JetStreamContext) -> KeyValue:
@@ -187,15 +188,17 @@ async def metadata_bucket(js: JetStreamContext) -> KeyValue:
 
     `metadata.{deployment}` → ModelMetadataResponse, `config.{deployment}` → ModelConfigResponse.
     """
-    return await _bucket(js, METADATA_BUCKET)
+    return await bucket(js, METADATA_BUCKET)
 
 
 async def models_store(js: JetStreamContext) -> ObjectStore:
     """Model archives by digest, as `sha256-{64 hexadecimal digits}`."""
     try:
-        return await js.object_store(MODELS_BUCKET)
+        store = await js.object_store(MODELS_BUCKET)
     except nats.js.errors.NotFoundError:
         return await js.create_object_store(MODELS_BUCKET, ObjectStoreConfig(bucket=MODELS_BUCKET))
+    await _replicate(js, f"OBJ_{MODELS_BUCKET}")
+    return store
 
 
 def model_object_name(digest: str) -> str:
@@ -223,14 +226,24 @@ async def ensure_stream(
     except nats.js.errors.APIError as error:
         if error.err_code != _OTHER_CONFIGURATION:
             raise
+        there = (await js.stream_info(config.name or "")).config
         if keep_size:
-            there = (await js.stream_info(config.name or "")).config
-            config = replace(config, max_bytes=there.max_bytes, num_replicas=there.num_replicas)
+            config = replace(config, max_bytes=there.max_bytes)
+        config = replace(config, num_replicas=there.num_replicas)
         await js.update_stream(config)
 
 
-async def _bucket(js: JetStreamContext, name: str) -> KeyValue:
+async def bucket(js: JetStreamContext, name: str) -> KeyValue:
+    """A key-value bucket that keeps the last value of each key, made if it is not there."""
     try:
-        return await js.key_value(name)
+        there = await js.key_value(name)
     except nats.js.errors.NotFoundError:
         return await js.create_key_value(KeyValueConfig(bucket=name, history=1))
+    await _replicate(js, f"KV_{name}")
+    return there
+
+
+async def _replicate(js: JetStreamContext, stream: str) -> None:
+    """Has a stream that was made before there was a cluster kept on all of its servers."""
+    if isinstance(js, ReplicatedJetStream):
+        await js.replicate(stream)

@@ -8,8 +8,8 @@ from typing import Any
 import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext
-from nats.js.api import KeyValueConfig
-from nats.js.kv import KeyValue
+
+from services.wire import streams
 
 BUCKET = "FOREBAY_TASK_SWEEPS"
 KEY = "sweep"
@@ -76,7 +76,7 @@ async def load(js: JetStreamContext) -> SweepRecord:
         nats.errors.Error: if NATS cannot be reached.
     """
     try:
-        entry = await (await _bucket(js)).get(KEY)
+        entry = await (await streams.bucket(js, BUCKET)).get(KEY)
     except nats.js.errors.KeyNotFoundError:
         return SweepRecord()
     return SweepRecord.from_json(entry.value or b"")
@@ -88,11 +88,4 @@ async def save(js: JetStreamContext, record: SweepRecord) -> None:
     Raises:
         nats.errors.Error: if NATS cannot be reached.
     """
-    await (await _bucket(js)).put(KEY, record.to_json())
-
-
-async def _bucket(js: JetStreamContext) -> KeyValue:
-    try:
-        return await js.key_value(BUCKET)
-    except nats.js.errors.NotFoundError:
-        return await js.create_key_value(KeyValueConfig(bucket=BUCKET, history=1))
+    await (await streams.bucket(js, BUCKET)).put(KEY, record.to_json())

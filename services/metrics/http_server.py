@@ -34,9 +34,12 @@ class Page:
     status: int
     body: bytes
     content_type: str = TEXT
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 MakePage = Callable[[], Awaitable[Page]]
+FindPage = Callable[[str], MakePage | None]
+"""Says how to make the page of a request's target, which is as it came; None: there is none."""
 
 
 class HttpServer:
@@ -46,8 +49,15 @@ class HttpServer:
         address: where it listens, once started.
     """
 
-    def __init__(self, pages: dict[str, MakePage]) -> None:
+    def __init__(self, pages: dict[str, MakePage], find: FindPage | None = None) -> None:
+        """Prepares it.
+
+        Args:
+            pages: by path.
+            find: asked for what is not among them.
+        """
         self._pages = pages
+        self._find = find
         self._open = 0
         self._server: asyncio.Server | None = None
         self.address = ""
@@ -99,6 +109,8 @@ class HttpServer:
         if method not in ("GET", "HEAD"):
             return Page(405, b"only GET and HEAD are served\n"), False
         make = self._pages.get(target.partition("?")[0])
+        if make is None and self._find is not None:
+            make = self._find(target)
         if make is None:
             known = ", ".join(sorted(self._pages))
             return Page(404, f"not found; there are: {known}\n".encode()), method == "HEAD"
@@ -106,11 +118,13 @@ class HttpServer:
 
 
 def _encode(page: Page, head_only: bool) -> bytes:
+    more = "".join(f"{name}: {value}\r\n" for name, value in page.headers)
     head = (
         f"HTTP/1.1 {page.status} {_REASONS[page.status]}\r\n"
         f"Content-Type: {page.content_type}\r\n"
         f"Content-Length: {len(page.body)}\r\n"
         "X-Content-Type-Options: nosniff\r\n"
+        f"{more}"
         "Connection: close\r\n\r\n"
     ).encode()
     return head if head_only else head + page.body

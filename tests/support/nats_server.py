@@ -31,16 +31,20 @@ class NatsServer:
         port: the same over restarts.
     """
 
-    def __init__(self, directory: Path, user: str = "", password: str = "") -> None:
+    def __init__(
+        self, directory: Path, user: str = "", password: str = "", cluster: str = ""
+    ) -> None:
         """Prepares a server.
 
         Args:
             directory: for its store, configuration and log.
             user: the only user; empty for a server without users.
             password: of that user.
+            cluster: lines of its configuration that make it part of a cluster.
         """
         self._directory = directory
         self._user, self._password = user, password
+        self._cluster = cluster
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
 
@@ -115,7 +119,7 @@ class NatsServer:
             f"ports_file_dir: {json.dumps(str(self._directory))}\n"
             f"max_payload: {limits.MAX_NATS_PAYLOAD_BYTES}\n"
             f"jetstream {{ store_dir: {json.dumps(str(self._directory / 'store'))} }}\n"
-            f"{users}"
+            f"{users}{self._cluster}"
         )
 
     def _listening(self) -> bool:

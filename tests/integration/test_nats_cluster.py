@@ -168,4 +168,3 @@ async def test_too_few_servers_are_named(tmp_path: Path) -> None:
         with pytest.raises(TooFewServersError, match=r"3 servers \(stream_replicas\).*set stream_"):
             await ensure_requests(link.jetstream)
         await link.client.close()
-

@@ -39,7 +39,10 @@ INPUT, SHAPE = "CONTENT", (1, 1)
 MOST_FILES = 12
 MOST_DECISIONS = 100
 
-_ROOT = Path(__file__).resolve().parents[2]
+# A checkout, or what the container image has instead.
+_CHECKOUT = Path(__file__).resolve().parents[2]
+_SHARED = Path(sys.prefix) / "share" / "forebay"
+_ROOT = _CHECKOUT if (_CHECKOUT / "examples").is_dir() else _SHARED
 _EXAMPLE = _ROOT / "examples" / "file-type"
 _PATTERNS = (
     "README.md",
@@ -78,7 +81,8 @@ async def run(use_running: bool, where: Where, output: Output) -> None:
     """
     if not _EXAMPLE.is_dir():
         raise CliError(
-            "the demo's model, examples/file-type, is not here: run it from a checkout of Forebay"
+            "the demo's model, examples/file-type, is not here: run it from a checkout of Forebay, "
+            "or in the container image"
         )
     watch = Stopwatch()
     with progress() as tell:

@@ -10,6 +10,7 @@ import typer
 
 from forebay.cli import (
     batch_commands,
+    health,
     resource_commands,
     run_function,
     scaling_commands,
@@ -327,6 +328,7 @@ def schema() -> None:
 
 
 batch_commands.register(app)
+health.register(app)
 resource_commands.register(app)
 run_function.register(app)
 scaling_commands.register(app)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import parse_time_s
@@ -52,7 +53,9 @@ class StreamReader:
             nats.errors.Error: if the server cannot be asked or does not answer.
         """
         found = await self._ask(stream, {"last_by_subj": subject}, 1)
-        return found[0] if found else None
+        if found:
+            return found[0]
+        return await self._last_of_leader(stream, subject)
 
     async def last_of_each(
         self, stream: str, subject_list: Sequence[str], max_bytes: int = MAX_BYTES
@@ -94,6 +97,26 @@ class StreamReader:
             "max_bytes": max_bytes,
         }
         return await self._ask(stream, question, None)
+
+    async def _last_of_leader(self, stream: str, subject: str) -> StoredMessage | None:
+        """The last message of a subject as the stream's leader has it, where others answer too.
+
+        Any server that keeps the stream answers a direct get, and one may be some milliseconds
+        behind what two others have confirmed: a task that was just submitted is not unknown.
+        """
+        jetstream = self._link.jetstream
+        if jetstream.stream_replicas == 1:
+            return None
+        try:
+            found = await jetstream.get_msg(stream, subject=subject)
+        except nats.js.errors.NotFoundError:
+            return None
+        return StoredMessage(
+            sequence=found.seq or 0,
+            subject=found.subject or "",
+            stored_s=found.time.timestamp() if found.time else 0.0,
+            data=found.data or b"",
+        )
 
     async def _ask(
         self, stream: str, question: dict[str, Any], expected: int | None

@@ -27,6 +27,7 @@ from tests.support.nats_server import NatsServer
 
 CALLERS = 4
 TASKS = 1_500
+JUST_SUBMITTED = 200
 WAIT_S = 60.0
 
 
@@ -111,6 +112,8 @@ async def test_the_loss_of_each_server_in_turn_loses_nothing(tmp_path: Path) -> 
             }
             assert set(kept.values()) == {3}, kept
 
+            await known_at_once(fleet.routers)
+
             callers = Callers(fleet.routers)
             calling = asyncio.create_task(callers.run())
             mapping = asyncio.create_task(map_all(fleet.routers[1]))
@@ -128,6 +131,14 @@ async def test_the_loss_of_each_server_in_turn_loses_nothing(tmp_path: Path) -> 
             print(f"{callers.answered} calls answered, {callers.unavailable} UNAVAILABLE")
             # Each caller may meet each loss once.
             assert callers.unavailable <= CALLERS * len(cluster.servers)
+
+
+async def known_at_once(routers: list[str]) -> None:
+    """Whichever server is asked, what was submitted through one router is known to the other."""
+    async with forebay.AsyncClient(routers[0]) as one, forebay.AsyncClient(routers[1]) as other:
+        for index in range(JUST_SUBMITTED):
+            handle = await one.submit("chaos", do(f"say {index}"))
+            await other.task(handle.name).status()
 
 
 async def map_all(router: str) -> list[str]:

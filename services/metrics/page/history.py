@@ -21,7 +21,7 @@ _NAN = math.nan
 
 @dataclass(slots=True)
 class _Group:
-    columns: dict[str, array[float]] = field(default_factory=dict)
+    columns: "dict[str, array[float]]" = field(default_factory=dict)
     put_tick: int = -1
     used_tick: int = -1
 

@@ -3,8 +3,14 @@
 Built once from nodes and shares, in time that grows with their number; afterwards a share is taken
 or released at a cost that depends on nothing else. A replica without GPUs holds a slot of its node.
 One with a fraction of a GPU holds that much of one GPU; one with whole GPUs has each to itself.
-GPU memory counts as declared or as measured, whichever is more: a replica still loading is not
-measured yet, one that takes more than it declared is.
+
+Of a GPU's memory that is free which nobody uses and nobody is promised:
+
+    free = total - foreign - sum over its replicas of max(declared, measured)
+
+where foreign is what is in use and belongs to none of them. So what a replica that is still loading
+has not allocated yet stays reserved for it, and one that takes more than it declared counts with
+what it takes. Of a replica whose memory is not known it is assumed that it uses what it declares.
 """
 
 import re
@@ -47,12 +53,20 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU of a node."""
+    """One GPU of a node, or one MIG instance.
+
+    Attributes:
+        memory_used_bytes: by whomever, as measured.
+        fault: why it is cordoned: nothing may run on it; empty if something may.
+        is_mig: it is an instance of a GPU that was divided by MIG.
+    """
 
     uuid: str
     memory_total_bytes: int = 0
     memory_used_bytes: int = 0
     product_name: str = ""
+    fault: str = ""
+    is_mig: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +94,17 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What a replica holds of a node, running or about to."""
+    """What a replica holds of a node, running or about to.
+
+    Attributes:
+        gpu_uuids: GPUs that it holds.
+        used_bytes: memory that it uses of each of them, as measured; None: not known.
+    """
 
     node: str
     gpu_uuids: tuple[str, ...]
     demand: Demand
+    used_bytes: tuple[int, ...] | None = None
 
 
 class Load:
@@ -95,7 +115,9 @@ class Load:
         closed: why nothing may be placed on it; empty if something may.
         slots_used: slots that are held.
         gpus_used: held part of each GPU, 0 to 1, in the order of `node.gpus`.
-        gpu_bytes: memory that is declared on each GPU.
+        gpu_bytes: memory of each GPU that replicas hold: as declared, or as measured if that is
+            more.
+        foreign_bytes: memory of each GPU that is in use and none of theirs.
         cpus_used: CPUs that are declared.
         memory_used_bytes: memory that is declared.
         custom_used: other resources that are declared.
@@ -107,6 +129,7 @@ class Load:
         "closed",
         "cpus_used",
         "custom_used",
+        "foreign_bytes",
         "gpu_bytes",
         "gpus_used",
         "memory_used_bytes",
@@ -121,6 +144,7 @@ class Load:
         self.slots_used = 0
         self.gpus_used = [0.0] * len(node.gpus)
         self.gpu_bytes = [0] * len(node.gpus)
+        self.foreign_bytes = [gpu.memory_used_bytes for gpu in node.gpus]
         self.cpus_used = 0.0
         self.memory_used_bytes = 0
         self.custom_used: dict[str, float] = {}
@@ -142,21 +166,31 @@ class Load:
         for name, amount in demand.custom:
             self.custom_used[name] = _sum(self.custom_used.get(name, 0.0), sign * amount)
 
+    def add_running(self, share: Share) -> None:
+        """Adds a share whose use is part of what was measured of the GPUs."""
+        self.add(share, 1)
+        declared = _each_bytes(share)
+        for n, uuid in enumerate(share.gpu_uuids):
+            i = self._positions.get(uuid)
+            if i is not None:
+                used = declared if share.used_bytes is None else share.used_bytes[n]
+                self.foreign_bytes[i] = max(0, self.foreign_bytes[i] - used)
+
     def _add_gpus(self, share: Share, sign: int) -> None:
         fraction = min(share.demand.gpus, 1.0) * sign
-        each_bytes = sign * (share.demand.gpu_memory_bytes // max(1, len(share.gpu_uuids)))
-        for uuid in share.gpu_uuids:
+        declared, used = _each_bytes(share), share.used_bytes
+        for n, uuid in enumerate(share.gpu_uuids):
             i = self._positions.get(uuid)
             # A GPU that vanished has nothing to hold.
             if i is not None:
                 self.gpus_used[i] = _sum(self.gpus_used[i], fraction)
-                self.gpu_bytes[i] += each_bytes
+                self.gpu_bytes[i] += sign * (declared if used is None else max(declared, used[n]))
                 self.units_used = _sum(self.units_used, fraction)
 
     def gpu_free_bytes(self, i: int) -> int:
-        """Memory of the GPU at position `i` that is neither declared nor in use."""
-        gpu = self.node.gpus[i]
-        return gpu.memory_total_bytes - max(self.gpu_bytes[i], gpu.memory_used_bytes)
+        """Memory of the GPU at position `i` that nobody uses and nobody is promised."""
+        total = self.node.gpus[i].memory_total_bytes
+        return total - self.foreign_bytes[i] - self.gpu_bytes[i]
 
     @property
     def empty(self) -> bool:
@@ -207,7 +241,7 @@ class Capacity:
         for share in shares:
             load = loads.get(share.node)
             if load is not None:
-                load.add(share, 1)
+                load.add_running(share)
 
     def take(self, share: Share) -> None:
         """Holds a share. It is the caller's to know that it fits."""
@@ -251,6 +285,11 @@ def is_accelerator(accelerator_type: str, product_name: str) -> bool:
     """
     word = re.escape(accelerator_type.strip().lower())
     return re.search(rf"(?<![a-z0-9]){word}(?![a-z0-9])", product_name.lower()) is not None
+
+
+def _each_bytes(share: Share) -> int:
+    """GPU memory that is declared on each of the GPUs."""
+    return share.demand.gpu_memory_bytes // max(1, len(share.gpu_uuids))
 
 
 def _sum(before: float, change: float) -> float:

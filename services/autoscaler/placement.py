@@ -17,6 +17,7 @@ from services.autoscaler.capacity import (
     ROUNDING,
     Capacity,
     Demand,
+    Gpu,
     Load,
     Node,
     is_accelerator,
@@ -24,6 +25,7 @@ from services.autoscaler.capacity import (
 
 MAX_NODES_NAMED = 5
 MAX_REASONS = 4
+MAX_GPUS_NAMED = 2
 # Looks that are kept: beyond it a demand is looked at anew, which costs time only.
 MAX_SURVEYS = 256
 
@@ -238,28 +240,22 @@ def _refuse_declared(demand: Demand, load: Load) -> str:
 
 def _consider_gpus(demand: Demand, load: Load, fullness: float, spread: bool) -> _Candidate | str:
     node, used = load.node, load.gpus_used
-    if not node.gpus:
-        return "it has no GPU"
-    kind = demand.accelerator_type
-    qualified: Sequence[int] = range(len(used))
-    if kind:
-        gpus = node.gpus
-        qualified = [i for i in qualified if is_accelerator(kind, gpus[i].product_name)]
-        if not qualified:
-            return f"it has no {kind}"
+    qualified = _qualified_gpus(demand, node)
+    if isinstance(qualified, str):
+        return qualified
     wanted, fraction = demand.gpu_count, min(demand.gpus, 1.0)
     most = 1.0 - fraction + ROUNDING
-    roomy = [i for i in qualified if used[i] <= most]
+    gpus = node.gpus
+    roomy = [i for i in qualified if used[i] <= most and not gpus[i].fault]
     if len(roomy) < wanted:
-        if fraction < 1:
-            return f"no GPU has {demand.gpus:g} of itself free"
-        return f"{len(roomy)} of its {len(qualified)} GPUs are free, {wanted} are needed"
+        return _no_gpu_free(demand, [gpus[i] for i in qualified], len(roomy))
     need_bytes = demand.gpu_memory_bytes // wanted
     if need_bytes:
         fitting = [i for i in roomy if need_bytes <= load.gpu_free_bytes(i)]
         if len(fitting) < wanted:
             free, needed = _gib(max(map(load.gpu_free_bytes, roomy))), _gib(need_bytes)
-            return f"its GPUs have at most {free} of memory free, {needed} are needed"
+            said = f"its GPUs have at most {free} of memory free, {needed} are needed"
+            return _with_cordoned(said, [gpus[i] for i in qualified])
         roomy = fitting
     if fraction < 1:
         # Of those alike the first: max and min return it.
@@ -270,11 +266,51 @@ def _consider_gpus(demand: Demand, load: Load, fullness: float, spread: bool) ->
     return (gpu_fullness, fullness, node.name, tuple(roomy[:wanted]))
 
 
+def _qualified_gpus(demand: Demand, node: Node) -> Sequence[int] | str:
+    """Positions of the GPUs that are of the kind that is needed, or why there are too few."""
+    gpus = node.gpus
+    if not gpus:
+        return "it has no GPU"
+    kind = demand.accelerator_type
+    qualified: Sequence[int] = range(len(gpus))
+    if kind:
+        qualified = [i for i in qualified if is_accelerator(kind, gpus[i].product_name)]
+        if not qualified:
+            return f"it has no {kind}"
+    if demand.gpu_count > 1:
+        # CUDA sees only the first of several MIG instances (NVIDIA's MIG user guide, "Device
+        # Enumeration"): two of them in one container are one.
+        whole = [i for i in qualified if not gpus[i].is_mig]
+        if len(whole) < len(qualified) and len(whole) < demand.gpu_count:
+            return (
+                f"{len(qualified) - len(whole)} of its {len(qualified)} GPUs are MIG instances, "
+                f"and the {demand.gpu_count} of a replica must be whole ones"
+            )
+        qualified = whole
+    return qualified
+
+
+def _no_gpu_free(demand: Demand, gpus: Sequence[Gpu], free: int) -> str:
+    """Why none, or too few, of the GPUs that qualify are free."""
+    if not any(not gpu.fault for gpu in gpus):
+        return _with_cordoned("", gpus)
+    if demand.gpus < 1:
+        return _with_cordoned(f"no GPU has {demand.gpus:g} of itself free", gpus)
+    said = f"{free} of its {len(gpus)} GPUs are free, {demand.gpu_count} are needed"
+    return _with_cordoned(said, gpus)
+
+
+def _with_cordoned(said: str, gpus: Sequence[Gpu]) -> str:
+    """A reason, and which of the GPUs are cordoned and why."""
+    cordoned = [f"GPU {gpu.uuid} is cordoned: {gpu.fault}" for gpu in gpus if gpu.fault]
+    more = len(cordoned) - MAX_GPUS_NAMED
+    named = cordoned[:MAX_GPUS_NAMED] + ([f"{more} more are cordoned"] if more > 0 else [])
+    return "; ".join([said, *named] if said else named)
+
+
 def _vacated(node: Node) -> Node:
     """A node as it would be with nothing on it and nothing against it."""
-    gpus = tuple(
-        type(gpu)(gpu.uuid, gpu.memory_total_bytes, 0, gpu.product_name) for gpu in node.gpus
-    )
+    gpus = tuple(replace(gpu, memory_used_bytes=0, fault="") for gpu in node.gpus)
     return replace(node, gpus=gpus, closed="")
 
 
@@ -288,7 +324,12 @@ def _short_of(demand: Demand, nodes: list[Node]) -> str:
     kind = demand.accelerator_type
     if demand.gpus:
         fitting = [
-            [g for g in node.gpus if not kind or is_accelerator(kind, g.product_name)]
+            [
+                g
+                for g in node.gpus
+                if (not kind or is_accelerator(kind, g.product_name))
+                and (demand.gpu_count == 1 or not g.is_mig)
+            ]
             for node in nodes
         ]
         largest = max(len(gpus) for gpus in fitting)

@@ -7,15 +7,15 @@ does not keep another from its first; at most so many in one look, the rest in t
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 
-from services.autoscaler import rollout
+from services.autoscaler import cordon, rollout
 from services.autoscaler.capacity import Capacity, Demand, Share
 from services.autoscaler.placement import Strategy, explain, never_fits, pick
 from services.autoscaler.rollout import Draft, Replica, Spec, Step
 from services.autoscaler.roster import Assigned, Roster
-from services.autoscaler.view import State, View
+from services.autoscaler.view import ReplicaView, State, View
 
 MAX_PLACEMENTS = 2000
 # Each demand that differs looks at every node: 100 of them over 1,000 nodes are some 0.2 s.
@@ -48,12 +48,15 @@ class Plan:
         changes: by node, of nodes on which anything changes.
         capacity: what will be held once that is done; what goes holds its share still.
         settled: nothing is going on: nothing comes, goes, moves, starts or lacks a place.
+        stranded: replicas that run on cordoned GPUs, those that are leaving included, by
+            deployment: id and reason.
     """
 
     steps: Mapping[str, Step]
     changes: Mapping[str, NodeChange]
     capacity: Capacity
     settled: bool
+    stranded: Mapping[str, Sequence[tuple[str, str]]] = field(default_factory=dict)
 
 
 def plan(
@@ -86,12 +89,12 @@ def plan(
         max_placements: how many replicas to place at most.
         turn: rises with every look, so that all get theirs where there is too much for one.
     """
-    apart = unassigned(view, roster)
-    # What is noted as leaving may be assigned still: the write that took it away may have failed.
-    apart.update((k, held) for k, held in (leaving or {}).items() if k not in roster.by_id)
-    capacity = Capacity(view.nodes, _held(roster, apart))
-    for node in evacuating:
-        capacity.close(node, "it is being emptied")
+    apart = _apart(view, roster, leaving or {})
+    nodes = cordon.nodes_of(view, roster, apart.values())
+    faults = cordon.faults_of(nodes)
+    stranded = cordon.stranded(faults, nodes, roster, view)
+    capacity = Capacity(nodes, _held(roster, apart, view))
+    _close(capacity, evacuating)
     moving = gone | evacuating
     steps: dict[str, Step] = {}
     drafts: dict[str, Draft] = {}
@@ -102,19 +105,47 @@ def plan(
         target = targets.get(name, len(own)) if spec is not None else 0
         spec = spec if spec is not None else Spec(name, 0)
         _retime(spec, own, changes)
-        if _is_right(spec, target, own, moving):
+        if _is_right(spec, target, own, moving, stranded):
             steps[name] = Step(target, tuple(own))
         else:
-            drafts[name] = rollout.draft(spec, target, own, capacity, gone, evacuating)
+            drafts[name] = rollout.draft(spec, target, own, capacity, gone, evacuating, stranded)
     settled = not apart and not drafts and all(_is_quiet(step) for step in steps.values())
+    lost = {k: why for k, (_, held) in apart.items() if (why := cordon.why_stranded(faults, held))}
     if drafts:
-        owners = Counter(owner for owner, _ in apart.values())
+        # What leaves a cordoned GPU makes room for nobody.
+        owners = Counter(owner for k, (owner, _) in apart.items() if k not in lost)
         placer = _Placer(specs, targets, drafts, capacity, new_id)
         placer.run(max_placements, turn)
         for name, drafted in drafts.items():
             steps[name] = _finish(name, drafted, placer, view, owners[name])
             _note(name, steps[name], changes)
-    return Plan(steps, changes, capacity, settled)
+    return Plan(steps, changes, capacity, settled, _by_owner(stranded | lost, roster, apart))
+
+
+def _close(capacity: Capacity, evacuating: frozenset[str]) -> None:
+    for node in evacuating:
+        capacity.close(node, "it is being emptied")
+
+
+def _by_owner(
+    stranded: Mapping[str, str], roster: Roster, apart: Mapping[str, tuple[str, Share]]
+) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for replica_id in sorted(stranded):
+        kept = roster.by_id.get(replica_id)
+        owner = kept.deployment if kept is not None else apart[replica_id][0]
+        found.setdefault(owner, []).append((replica_id, stranded[replica_id]))
+    return found
+
+
+def _apart(
+    view: View, roster: Roster, leaving: Mapping[str, tuple[str, Share]]
+) -> dict[str, tuple[str, Share]]:
+    """Deployment and share of what is not assigned and may still run, by replica id."""
+    apart = unassigned(view, roster)
+    # What is noted as leaving may be assigned still: the write that took it away may have failed.
+    apart.update((k, held) for k, held in leaving.items() if k not in roster.by_id)
+    return apart
 
 
 def _is_quiet(step: Step) -> bool:
@@ -128,17 +159,32 @@ def unassigned(view: View, roster: Roster) -> dict[str, tuple[str, Share]]:
     """Replicas that run although nothing assigns them any more: they hold their share still."""
     assigned = roster.by_id
     return {
-        replica_id: (seen.deployment, Share(seen.node, seen.gpu_uuids, Demand(seen.gpus)))
+        replica_id: (
+            seen.deployment,
+            Share(seen.node, seen.gpu_uuids, Demand(seen.gpus), seen.used_bytes),
+        )
         for replica_id, seen in view.replicas.items()
         if replica_id not in assigned and seen.state is not State.STOPPED
     }
 
 
-def _held(roster: Roster, apart: Mapping[str, tuple[str, Share]]) -> Iterator[Share]:
-    for assigned in roster.by_id.values():
-        yield assigned.share
-    for _, share in apart.values():
-        yield share
+def _held(roster: Roster, apart: Mapping[str, tuple[str, Share]], view: View) -> Iterator[Share]:
+    for replica_id, assigned in roster.by_id.items():
+        yield _measured(assigned.share, view.replicas.get(replica_id))
+    for replica_id, (_, share) in apart.items():
+        yield _measured(share, view.replicas.get(replica_id))
+
+
+def _measured(share: Share, seen: ReplicaView | None) -> Share:
+    """A share with the GPU memory that was measured of it."""
+    if not share.gpu_uuids:
+        return share
+    if seen is None:
+        # Not reported yet: it has allocated nothing.
+        return replace(share, used_bytes=(0,) * len(share.gpu_uuids))
+    if seen.used_bytes is None or seen.gpu_uuids != share.gpu_uuids:
+        return share
+    return replace(share, used_bytes=seen.used_bytes)
 
 
 def _replicas(own: Mapping[str, Assigned], view: View, protected: Set[str]) -> list[Replica]:
@@ -150,7 +196,7 @@ def _replicas(own: Mapping[str, Assigned], view: View, protected: Set[str]) -> l
             Replica(
                 replica_id,
                 assigned.generation,
-                assigned.share,
+                _measured(assigned.share, status),
                 status.state if status is not None else State.UNKNOWN,
                 status.ongoing_count if status is not None else 0,
                 replica_id in protected,
@@ -160,8 +206,16 @@ def _replicas(own: Mapping[str, Assigned], view: View, protected: Set[str]) -> l
     return result
 
 
-def _is_right(spec: Spec, target: int, own: list[Replica], moving: frozenset[str]) -> bool:
+def _is_right(
+    spec: Spec,
+    target: int,
+    own: list[Replica],
+    moving: frozenset[str],
+    stranded: Mapping[str, str],
+) -> bool:
     if len(own) != target:
+        return False
+    if stranded and any(replica.replica_id in stranded for replica in own):
         return False
     # A loop: a generator for each deployment takes twice as long.
     for replica in own:

@@ -2,7 +2,8 @@
 
 Called again after every change, the steps lead from any state to the wanted one:
 
-- what stands on a node that is gone is given up, and made good elsewhere;
+- what stands on a node that is gone, or on a GPU that is cordoned, is given up, and made good
+  elsewhere;
 - replicas of an old generation, and those on a node that is being emptied, are replaced one by one:
   one new one above the target, and for each new one that is READY an old one goes. If there is no
   room for that one, one of an old generation goes first, but only while every new one is READY and
@@ -18,12 +19,15 @@ A FAILED replica counts as there: one that cannot start is neither multiplied no
 having fewer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from services.autoscaler.capacity import Capacity, Demand, Share
 from services.autoscaler.placement import Strategy, pick
 from services.autoscaler.view import State
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ def draft(
     capacity: Capacity,
     gone: frozenset[str],
     evacuating: frozenset[str],
+    stranded: Mapping[str, str] = _NONE,
 ) -> Draft:
     """What goes, what stays and how many are missing.
 
@@ -127,9 +132,14 @@ def draft(
         capacity: what all nodes have and what is held, these replicas included.
         gone: ids of nodes that have been absent for too long or are leaving.
         evacuating: ids of nodes that are being emptied.
+        stranded: why replicas must leave their GPUs, by replica id.
     """
     remove = [(r, f"node {r.node} is gone") for r in replicas if r.node in gone]
     kept = [r for r in replicas if r.node not in gone]
+    if stranded:
+        ids = stranded.keys()
+        remove += [(r, stranded[r.replica_id]) for r in kept if r.replica_id in ids]
+        kept = [r for r in kept if r.replica_id not in ids]
     current, old = _parted(spec, kept, evacuating)
     remove += _surplus(spec, target, current, old, capacity)
     removed = {replica.replica_id for replica, _ in remove}

@@ -47,6 +47,11 @@ _PRESENCES = {
     NodeMessage.STATE_DRAINING: Presence.DRAINING,
     NodeMessage.STATE_OFFLINE: Presence.OFFLINE,
 }
+_FAULTS = {
+    GpuMessage.HEALTH_FAULTY: "its node calls it faulty",
+    GpuMessage.HEALTH_LOST: "it was there and is not found any more",
+}
+MAX_REASON_CHARACTERS = 300
 # Of a node in a state that this version does not know, nothing can be said against it.
 CLOSED = {
     Presence.ACTIVE: "",
@@ -71,6 +76,7 @@ class ReplicaView:
         start_count: times its Triton was started.
         startup_s: from the last start to READY; None if it was never ready.
         message: what it is doing or why it failed, for a person.
+        used_bytes: memory of each of its GPUs that it uses, as measured; None: not known.
     """
 
     node: str
@@ -83,6 +89,7 @@ class ReplicaView:
     gpu_uuids: tuple[str, ...] = ()
     gpus: float = 0.0
     message: str = ""
+    used_bytes: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +135,12 @@ def view_of(snapshot: Snapshot) -> View:
         presence = _PRESENCES.get(message.state, Presence.ACTIVE)
         silent_s = (sampled_ns - message.last_report_time.ToNanoseconds()) / 1e9
         attendance[name] = Attendance(presence, silent_s, message.applied_revision)
-        nodes.append(_node(name, message, CLOSED[presence]))
+        nodes.append(_node(name, message, CLOSED[presence] or _cannot_start(message)))
         if presence is Presence.OFFLINE:
             continue
+        listed = _listed_bytes(message)
         for status in message.replicas:
-            seen = _replica(name, status)
+            seen = _replica(name, status, listed)
             replicas[status.replica_id] = seen
             if seen.state is State.DRAINING:
                 draining[seen.deployment] = draining.get(seen.deployment, 0) + 1
@@ -157,11 +165,63 @@ def _volumes(message: NodeMessage) -> tuple[tuple[str, bool], ...]:
     return tuple((name, name in read_only) for name in sorted(message.volumes))
 
 
+def _cannot_start(message: NodeMessage) -> str:
+    """Why nothing may be placed on a node that reports; empty if something may."""
+    said = message.runtime_message
+    return f"it cannot start replicas now: {_short(said)}" if said else ""
+
+
 def _gpu(gpu: GpuMessage) -> Gpu:
-    return Gpu(gpu.uuid, gpu.memory_total_bytes, gpu.memory_used_bytes, gpu.product_name)
+    return Gpu(
+        gpu.uuid,
+        gpu.memory_total_bytes,
+        # That of a simulated one is what its replicas declare: it says nothing that is not known.
+        0 if gpu.simulated else gpu.memory_used_bytes,
+        gpu.product_name,
+        _fault(gpu) if gpu.health in _FAULTS else "",
+        bool(gpu.mig_parent_uuid),
+    )
 
 
-def _replica(node: str, status: ReplicaStatus) -> ReplicaView:
+def _fault(gpu: GpuMessage) -> str:
+    return _short(gpu.health_message) or _FAULTS[gpu.health]
+
+
+def _short(said: str) -> str:
+    line = " ".join(said[: 2 * MAX_REASON_CHARACTERS].split())
+    return line if len(line) <= MAX_REASON_CHARACTERS else f"{line[: MAX_REASON_CHARACTERS - 1]}…"
+
+
+def _listed_bytes(message: NodeMessage) -> Mapping[str, Mapping[str, int]]:
+    """Memory by replica, of each GPU that says which processes hold it."""
+    found: dict[str, dict[str, int]] = {}
+    for gpu in message.gpus:
+        if gpu.processes:
+            used = found[gpu.uuid] = {}
+            for process in gpu.processes:
+                owner = process.replica_id
+                used[owner] = used.get(owner, 0) + process.memory_used_bytes
+    return found
+
+
+def _used_bytes(
+    status: ReplicaStatus, listed: Mapping[str, Mapping[str, int]]
+) -> tuple[int, ...] | None:
+    """Memory that a replica uses of each of its GPUs; None if that is not known."""
+    uuids, total = status.gpu_uuids, status.gpu_memory_used_bytes
+    parts = [listed[u].get(status.replica_id, 0) if u in listed else 0 for u in uuids]
+    known = sum(parts)
+    if total > known:
+        # A GPU lists no more than 64 processes, and may list none.
+        return tuple(part * total // known if known else total // len(parts) for part in parts)
+    if known or status.state == ReplicaStatus.STATE_STARTING or all(u in listed for u in uuids):
+        return tuple(parts)
+    return None
+
+
+def _replica(
+    node: str, status: ReplicaStatus, listed: Mapping[str, Mapping[str, int]]
+) -> ReplicaView:
     started = status.startup_time if status.HasField("startup_time") else None
     gpus = status.gpus
     uuids = status.gpu_uuids
@@ -176,4 +236,5 @@ def _replica(node: str, status: ReplicaStatus) -> ReplicaView:
         tuple(uuids) if gpus or uuids else (),
         gpus,
         status.message,
+        _used_bytes(status, listed) if uuids else None,
     )

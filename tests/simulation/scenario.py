@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -259,6 +259,9 @@ class Run:
 
         self._at(at, change)
 
+    def _gpu(self, at: str, number: str, node: str, fault: str | None) -> None:
+        self._at(at, lambda: self.world.mesh.fail_gpu(node, int(number), fault or ""))
+
     def _autoscaler(self, at: str, word: str) -> None:
         def change() -> None:
             self.story.say(f"the autoscaler {word}")
@@ -281,6 +284,13 @@ class Run:
             lambda name=name: self.world.mesh.add_node(node(name, what))  # type: ignore[misc]
             for name in names_of(names)
         )
+
+    def _second_agent(self, name: str, first: str) -> None:
+        def add() -> None:
+            mesh = self.world.mesh
+            mesh.add_node(replace(mesh.nodes[first].node, name=name))
+
+        self._later.append(add)
 
     def _provides(self, name: str, what: str, delay: str, most: str) -> None:
         self._provider = Provider(node(name, what), float(delay), int(most))
@@ -343,6 +353,7 @@ _SENTENCES: list[tuple[str, Callable[..., None]]] = [
     (r"a replica of (\S+) never gets ready", Run._never_starts),
     (rf"a replica of (\S+) crashes after {_SECONDS}", Run._crashes),
     (r"nodes? (.+?) (?:has|have|each have) (.+)", Run._nodes),
+    (r"node (\S+) is a second agent on the machine of node (\S+)", Run._second_agent),
     (rf"a provider adds nodes like (\S+) with (.+) after {_SECONDS}, at most (\d+)", Run._provides),
     (rf"(idle) nodes are released after {_SECONDS}", Run._set),
     (rf"(light)ly used nodes are emptied after {_SECONDS}", Run._set),
@@ -362,6 +373,7 @@ _SENTENCES: list[tuple[str, Callable[..., None]]] = [
     (rf"{_AT}metrics (goes away|is back)", Run._metrics),
     (rf"{_AT}the queue of (\S+) (cannot be asked|answers again)", Run._queue),
     (rf"{_AT}node (\S+) (is cut off|dies|is back)", Run._node),
+    (rf"{_AT}GPU (\d+) of node (\S+) (?:fails: (.+)|works again)", Run._gpu),
     (rf"{_AT}the autoscaler (restarts|dies)", Run._autoscaler),
     (rf"{_AT}a second autoscaler leads", Run._second),
 ]

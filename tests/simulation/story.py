@@ -89,6 +89,8 @@ def _line(kind: str, deployment: str, whats: list[str]) -> str:
     if kind in _NAMED:
         names = sorted(set(whats), key=whats.index)
         return f"{', '.join(names)} {_NAMED[kind][len(names) > 1]}"
+    if kind.startswith("GPU "):
+        return f"{kind} {', '.join(whats)}"
     if kind.startswith("node ") and kind != "node demand":
         nodes = f"node {whats[0]}" if not many else f"nodes {', '.join(whats)}"
         return f"{nodes} {_NODES[kind][many]}"

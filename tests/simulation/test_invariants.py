@@ -39,6 +39,15 @@ def test_two_owners_of_a_gpu_are_found() -> None:
         world.mesh.assign("n1", {**halves, "model-3": assigned(3, 0.2)}, 2, 1)
 
 
+def test_two_agents_that_use_one_gpu_are_found() -> None:
+    world, _ = world_with({"replicas": 0})
+    world.mesh.add_node(Node("n2", 4, (Gpu("g"),)))
+    world.mesh.assign("n1", {"model-1": assigned(1, 0.5)}, 1, 1)
+    second = replace(assigned(2, 0.5), share=Share("n2", ("g",), Demand(0.5)))
+    with pytest.raises(InvariantError, match="I7: GPU g is used through node n2 and node n1"):
+        world.mesh.assign("n2", {"model-2": second}, 1, 1)
+
+
 def test_a_lost_request_is_found() -> None:
     world, deployed = world_with({"replicas": 1})
     world.run(3.0)

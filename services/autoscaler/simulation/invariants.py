@@ -45,7 +45,7 @@ def check_removal(
 ) -> None:
     """Checks that a replica which is to be removed has had its chance to start.
 
-    It need not, if its deployment or its node is to have none of it any more.
+    It need not, if its deployment, its node or its GPU is to have none of it any more.
 
     Raises:
         InvariantError: if it had not.
@@ -99,7 +99,7 @@ def check_mesh(mesh: Mesh) -> None:
         check_bound(deployed, mesh.agenda.now_s)
     if not mesh.unlimited:
         for node in mesh.nodes.values():
-            check_owners(node, mesh.agenda.now_s)
+            check_owners(node, mesh.agenda.now_s, mesh.nodes.values())
 
 
 def _check_requests(mesh: Mesh, d: Deployed) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from services.autoscaler.capacity import Capacity, Demand, Gpu, Node, Share
+from services.autoscaler.capacity import Capacity, Demand, Node, Share
 from services.autoscaler.consolidation import Consolidation
 from services.autoscaler.demand import IdleNodes, node_demand
 from services.autoscaler.placement import pick
@@ -114,10 +114,7 @@ class Machines:
 
 def node_like(template: Node, name: str) -> Node:
     """A node of another name, and GPUs of its own."""
-    gpus = tuple(
-        Gpu(f"{name}/{i}", gpu.memory_total_bytes, gpu.memory_used_bytes, gpu.product_name)
-        for i, gpu in enumerate(template.gpus)
-    )
+    gpus = tuple(replace(gpu, uuid=f"{name}/{i}") for i, gpu in enumerate(template.gpus))
     return replace(template, name=name, gpus=gpus)
 
 

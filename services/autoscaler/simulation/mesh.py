@@ -9,7 +9,6 @@ MAX_DELIVERIES times, and never after its deadline.
 import random
 from collections.abc import Callable, Mapping
 from heapq import heappush
-from typing import Protocol
 
 from services.autoscaler.capacity import Node
 from services.autoscaler.roster import Assigned
@@ -32,14 +31,6 @@ MAX_START_COUNT = 5
 
 REFUSED_AGAIN_S = 1.0
 """How long a user waits who was refused."""
-
-
-class Users(Protocol):
-    """Who sends a request whenever the last one has ended."""
-
-    def ended(self, mesh: "Mesh", deployed: Deployed, refused: bool) -> None:
-        """A request of theirs has ended."""
-        ...
 
 
 Note = Callable[[str, str, str], None]
@@ -196,9 +187,8 @@ class Mesh:
     def _ended(self, d: Deployed, kind: str, refused: bool) -> None:
         if kind and self.note is not None:
             self.note(kind, d.name, "")
-        users: Users | None = d.users
-        if users is not None:
-            users.ended(self, d, refused)
+        if d.users is not None:
+            d.users.ended(self, d, refused)
 
     def _lose(self, replica: SimReplica, after_s: float) -> None:
         """What a replica was working on is delivered again, in a while."""
@@ -263,7 +253,7 @@ class Mesh:
         )
         node.replicas[replica.replica_id] = self.replicas[replica.replica_id] = replica
         if not self.unlimited:
-            check_owners(node, self.agenda.now_s)
+            check_owners(node, self.agenda.now_s, self.nodes.values())
         d.assigned += 1
         d.starts += 1
         if self.note is not None:
@@ -285,7 +275,10 @@ class Mesh:
             self.crash(replica)
 
     def _ready(self, replica: SimReplica, start: int) -> None:
+        node = self.nodes[replica.node]
         if replica.start != start or replica.state is not State.STARTING:
+            return
+        if node.fault_of(replica.share):
             return
         self._become(replica, State.READY)
         if replica.ready_s is None:
@@ -383,6 +376,14 @@ class Mesh:
         for replica in list(node.replicas.values()):
             if replica.state is State.READY:
                 self._open(replica)
+
+    def fail_gpu(self, node_id: str, number: int, fault: str) -> None:
+        """A GPU fails, or works again if there is no fault: what is on it crashes and starts."""
+        node = self.nodes[node_id]
+        uuid = node.set_fault(number, fault)
+        for replica in [r for r in node.replicas.values() if uuid in r.share.gpu_uuids]:
+            self.crash(replica)
+        self._node_changed(node, f"GPU {number} {'fails' if fault else 'works again'} on")
 
     def release_node(self, node_id: str) -> None:
         """A node is taken away by its provider; it runs nothing."""

@@ -369,7 +369,8 @@ class SimAutoscaler:
                     replica_id,
                     self._watched[before[replica_id].deployment],
                     self._startups,
-                    self._machines is not None and node in self._machines.evacuating,
+                    (self._machines is not None and node in self._machines.evacuating)
+                    or bool(mesh.nodes[node].fault_of(before[replica_id].share)),
                 )
         revision = store.put(node, after.values(), self._based_on.get(node, 0), self.epoch)
         for replica_id in change.remove & before.keys():

@@ -13,6 +13,7 @@ class SimNode:
 
     Attributes:
         node: what it has.
+        uuids: of its GPUs.
         present: whether it reports.
         died: whether what it ran is lost when it is away.
         silent_since_s: since when it does not report.
@@ -33,10 +34,12 @@ class SimNode:
         "silent_since_s",
         "told",
         "told_revision",
+        "uuids",
     )
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.uuids = frozenset(gpu.uuid for gpu in node.gpus)
         self.present = True
         self.died = False
         self.epoch = 0
@@ -46,6 +49,19 @@ class SimNode:
         self.applied_revision = 0
         self.replicas: dict[str, SimReplica] = {}
         self._closed = replace(node, closed=CLOSED[Presence.OFFLINE])
+
+    def set_fault(self, number: int, fault: str) -> str:
+        """Says what is wrong with a GPU, or that nothing is if that is empty; returns its UUID."""
+        gpus = list(self.node.gpus)
+        gpus[number] = replace(gpus[number], fault=fault)
+        self.node = replace(self.node, gpus=tuple(gpus))
+        self._closed = replace(self.node, closed=CLOSED[Presence.OFFLINE])
+        return gpus[number].uuid
+
+    def fault_of(self, share: Share) -> str:
+        """What is wrong with the GPUs of a share; empty if nothing is."""
+        faults = (gpu.fault for gpu in self.node.gpus if gpu.uuid in share.gpu_uuids)
+        return next((fault for fault in faults if fault), "")
 
     @property
     def name(self) -> str:

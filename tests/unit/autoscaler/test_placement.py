@@ -226,3 +226,43 @@ def test_a_volume_that_no_node_offers_is_never_there() -> None:
     assert never_fits(DATA, nodes) == "it needs the volume data, which no node offers for writing"
     assert never_fits(DATA, nodes[:1]) == "it needs the volume data, which no node offers at all"
     assert never_fits(Demand(volumes=(("data", True),)), nodes) == ""
+
+
+def mig_node() -> Node:
+    slices = tuple(
+        Gpu(f"MIG-{i}", 5 * GIB, product_name="NVIDIA A100-SXM4-40GB MIG 1g.5gb", is_mig=True)
+        for i in range(3)
+    )
+    return Node("m", 0, (*slices, Gpu("GPU-1", 40 * GIB, product_name="NVIDIA A100-SXM4-40GB")))
+
+
+def test_a_mig_instance_is_a_gpu_for_one_replica_or_fractions() -> None:
+    kind = "1g.5gb"
+    assert place(Demand(1.0, 4 * GIB, kind), [mig_node()], []) == Place("m", ("MIG-0",))
+    held = [Share("m", ("MIG-0",), Demand(0.5))]
+    assert place(Demand(0.5, accelerator_type=kind), [mig_node()], held) == Place("m", ("MIG-0",))
+    assert place(Demand(1.0, 6 * GIB), [mig_node()], []) == Place("m", ("GPU-1",))
+
+
+def test_a_replica_of_several_gpus_gets_no_mig_instance() -> None:
+    assert place(Demand(2.0), [mig_node()], []) == (
+        Refusal(
+            "m", "3 of its 4 GPUs are MIG instances, and the 2 of a replica must be whole ones"
+        ),
+    )
+    assert never_fits(Demand(2.0), [mig_node()]) == "it needs 2 GPUs, the largest node has 1"
+    beside = Node("m", 0, (*mig_node().gpus, Gpu("GPU-2", 40 * GIB)))
+    assert place(Demand(2.0), [beside], []) == Place("m", ("GPU-1", "GPU-2"))
+
+
+def test_a_cordoned_gpu_is_named_with_its_reason() -> None:
+    gpus = (Gpu("g-0", fault="Xid 79"), Gpu("g-1"))
+    shares = [Share("a", ("g-1",), Demand(0.75))]
+    assert place(Demand(0.2), [Node("a", 0, gpus)], shares) == Place("a", ("g-1",))
+    assert place(Demand(1.0), [Node("a", 0, gpus)], shares) == (
+        Refusal("a", "0 of its 2 GPUs are free, 1 are needed; GPU g-0 is cordoned: Xid 79"),
+    )
+    three = tuple(Gpu(f"g-{i}", fault=f"Xid {i}") for i in range(3))
+    assert place(Demand(0.5), [Node("a", 0, three)], []) == (
+        Refusal("a", "GPU g-0 is cordoned: Xid 0; GPU g-1 is cordoned: Xid 1; 1 more are cordoned"),
+    )

@@ -1,7 +1,7 @@
 // One plot: series over time, with gaps where nothing is known and marks for scale decisions.
 
 const HEIGHT = 150;
-const EDGE = { left: 46, right: 10, top: 12, bottom: 20 };
+const EDGE = { left: 56, right: 10, top: 12, bottom: 20 };
 const NEAR_MARK_PX = 6;
 
 // Where all plots show the values of: null is the end.

@@ -86,4 +86,11 @@ document.getElementById("range").addEventListener("change", (event) => {
 new ResizeObserver(() => cursor.charts.forEach((chart) => chart.render())).observe(document.getElementById("view"));
 document.addEventListener("visibilitychange", () => document.hidden || ask());
 window.addEventListener("hashchange", open);
+// `/?minutes=5` begins with five minutes shown.
+const minutes = new URLSearchParams(location.search).get("minutes");
+const radio = [...document.querySelectorAll("#range input")].find((input) => Number(input.value) === minutes * 60);
+if (radio) {
+  radio.checked = true;
+  page.range_s = Number(radio.value);
+}
 open();

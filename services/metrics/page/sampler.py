@@ -47,9 +47,18 @@ class Sampler:
         gpus: history by `{node}/{uuid}`, of the first MAX_GPUS.
     """
 
-    def __init__(self, mesh: Mesh, deployments: KvMirror, clock: Clock) -> None:
-        """Has seen nothing until `run` does."""
+    def __init__(self, mesh: Mesh, deployments: KvMirror, clock: Clock, settle_s: float) -> None:
+        """Has seen nothing until `run` does.
+
+        Args:
+            mesh: what is looked at.
+            deployments: the bucket that says which there are and what is wanted of each.
+            clock: tells when.
+            settle_s: how long after the first look nothing goes into the histories yet: until
+                agents have found this process, that no replica reports does not mean there is none.
+        """
         self._mesh = mesh
+        self._settled_s = clock.monotonic_s() + settle_s
         self._bucket = deployments
         self._clock = clock
         self._statuses: dict[str, tuple[int, DeploymentStatus]] = {}
@@ -77,6 +86,8 @@ class Sampler:
             {names.node_id(node.name): node for node in snapshot.nodes},
             self._read_statuses(),
         )
+        if now_s < self._settled_s or not self._bucket.known:
+            return
         for history in (self.mesh, self.deployments, self.gpus):
             history.begin(wall_s)
         ended = self._sample_deployments(passed_s)

@@ -56,9 +56,10 @@ function clock(time_s, seconds = true) {
   return new Date(time_s * 1000).toLocaleTimeString([], options);
 }
 
-// The least of 1, 2, 5 × 10^n (binary: 2^n) at or above a value, so that axes end on round numbers.
+// The least of 1, 2, 4, 6, 8 × 10^n (binary: 2^n) at or above a value: axes end on round numbers, and
+// half of one is whole where it counts.
 function roundUp(value, binary) {
   if (binary) return 2 ** Math.ceil(Math.log2(value));
   const unit = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].find((step) => step * unit >= value * 0.999999) * unit;
+  return [1, 2, 4, 6, 8, 10].find((step) => step * unit >= value * 0.999999) * unit;
 }

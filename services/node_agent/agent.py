@@ -14,17 +14,17 @@ from services.node_agent.accepted_word import AcceptedWord
 from services.node_agent.inventory import GpuInventory
 from services.node_agent.reconcile import AssignedSet, accepts, reconcile
 from services.node_agent.replica import Replica
+from services.node_agent.runtime import Measured, Triton
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.simulated_gpus import Holding, Simulation
 from services.node_agent.surroundings import Surroundings
-from services.node_agent.triton_process import TritonProcess, remove_shared_memory
 
 log = structlog.get_logger()
 
 KEPT_LOGS = 20
 
 MEASURE_INTERVAL_S = 5.0
-"""Between two measurements of memory, each of which walks the process table."""
+"""Between two measurements of memory: each walks the process table or asks the launcher."""
 
 
 class Agent:
@@ -39,7 +39,12 @@ class Agent:
         self._word = AcceptedWord(around.settings.state_dir.resolve())
         self._accepted: AssignedSet | None = None
         self._refusal = ""
-        self._gpus = GpuInventory(_simulation(around.settings))
+        self._gpus = GpuInventory(
+            _simulation(around.settings),
+            around.clock,
+            frozenset(around.settings.ignored_xids),
+            self._on_gpus_changed,
+        )
         self._cpus, self._memory_bytes = 0.0, 0
         self._volumes = around.settings.offered_volumes
         self._draining = False
@@ -53,6 +58,7 @@ class Agent:
         self._cpus = settings.cpus or node_resources.cpus()
         self._memory_bytes = settings.memory_bytes or node_resources.memory_bytes()
         await self._gpus.open()
+        await self._around.runtime.open()
         for directory in self._directories():
             await self._take_over(directory)
 
@@ -100,12 +106,15 @@ class Agent:
     async def report(self) -> NodeReport:
         """The node's complete state now."""
         settings = self._around.settings
-        inventory = await self._gpus.read(_holdings(self._replicas.values()))
+        inventory = self._gpus.read(_holdings(self._replicas.values()), self.replica_pids())
+        statuses = [replica.status() for replica in self._replicas.values()]
+        for status in statuses:
+            status.gpu_memory_used_bytes = inventory.used_bytes.get(status.replica_id, 0)
         return NodeReport(
             slot_count=settings.slots,
             gpus=inventory.gpus,
             gpu_message="; ".join(filter(None, (inventory.message, self._refusal))),
-            replicas=[replica.status() for replica in self._replicas.values()],
+            replicas=statuses,
             applied_revision=self._assigned.revision if self._assigned else 0,
             draining=self._draining,
             cpus=self._cpus,
@@ -113,7 +122,24 @@ class Agent:
             custom=settings.resources,
             volumes=sorted(self._volumes),
             read_only_volumes=sorted(v.name for v in self._volumes.values() if v.read_only),
+            runtime=self._around.runtime.kind,
+            runtime_message=self._around.runtime.message or inventory.cannot_start,
         )
+
+    def replica_pids(self) -> dict[str, tuple[int, ...]]:
+        """Process ids of each replica's Triton on this machine, as measured last."""
+        return {key: replica.process_ids for key, replica in self._replicas.items()}
+
+    async def watch_gpus(self) -> None:
+        """Reads the GPUs every second, for ever."""
+        await self._gpus.run()
+
+    def _on_gpus_changed(self) -> None:
+        """Replicas on a GPU that has failed give back what they hold, and it is told at once."""
+        unusable = self._gpus.unusable()
+        for replica in self._replicas.values():
+            replica.note_gpus(unusable)
+        self._around.changed()
 
     async def drain(self) -> None:
         """Has all replicas finish and stop, within the time the settings give."""
@@ -146,10 +172,11 @@ class Agent:
                     self._around.changed()
 
     async def measure(self) -> None:
-        """Measures every replica's memory and bounds its log now and then, for ever."""
+        """Measures every replica's memory and ends what belongs to none now and then, for ever."""
         while True:
-            for replica in list(self._replicas.values()):
-                await replica.measure()
+            found = await self._around.runtime.survey(self._tritons)
+            for replica_id, replica in self._replicas.items():
+                replica.note_measured(found.get(replica_id, Measured()))
             await asyncio.sleep(MEASURE_INTERVAL_S)
 
     async def tidy(self) -> None:
@@ -171,6 +198,7 @@ class Agent:
         copy = Assignment()
         copy.CopyFrom(assignment)
         replica = Replica(copy, self._around)
+        replica.note_gpus(self._gpus.unusable())
         self._replicas[assignment.replica_id] = replica
         task = asyncio.create_task(replica.run(), name=assignment.replica_id)
         task.add_done_callback(lambda _: self._task_ended.set())
@@ -178,17 +206,16 @@ class Agent:
 
     async def _take_over(self, directory: Path) -> None:
         """A replica of a former agent: served again if its Triton lives, else cleaned up."""
-        process = TritonProcess.adopt(directory)
         record = directory / "assignment.bin"
-        if process is not None and record.is_file():
+        runtime = self._around.runtime
+        if record.is_file() and await runtime.is_running(directory):
             self._start(Assignment.FromString(record.read_bytes()))
             return
-        if process is not None:
-            log.info("orphan.stopped", replica=directory.name, pid=process.record.pid)
-            await process.stop(graceful=False)
-        (directory / "process.json").unlink(missing_ok=True)
+        await runtime.remove(directory)
         record.unlink(missing_ok=True)
-        remove_shared_memory(directory.name)
+
+    def _tritons(self) -> dict[str, Triton | None]:
+        return {key: replica.triton for key, replica in self._replicas.items()}
 
     def _directories(self) -> list[Path]:
         root = self._around.settings.state_dir.resolve() / "replicas"

@@ -1,6 +1,8 @@
 """One attempt at a request or a task: from the message to Triton's answer as an outcome."""
 
 import asyncio
+import contextlib
+import os
 import re
 from dataclasses import dataclass
 
@@ -14,7 +16,7 @@ from forebay.v1.envelope_pb2 import (
     Outcome,
     RequestEnvelope,
 )
-from services.node_agent.shared_memory import has_object
+from services.node_agent.shared_memory import SHARED_MEMORY, has_object
 from services.node_agent.triton_client import Metadata, TritonClient, TritonError
 from services.wire import outcomes
 from services.wire.limits import MAX_BODY_BYTES
@@ -25,6 +27,9 @@ FETCH_TIMEOUT_S = 5.0
 
 ALIVE_TIMEOUT_S = 2.0
 MAX_MESSAGE_CHARACTERS = 4000
+
+_RAW_FIELD = b"\x3a"
+"""Tag of ModelInferRequest.raw_input_contents: field 7, length-delimited."""
 
 # The whole message as Triton words it, so that nothing a caller or a model writes passes for it.
 _STUB_DIED = re.compile(
@@ -136,12 +141,16 @@ async def _is_alive(client: TritonClient) -> bool:
 async def _claimed_body(envelope: RequestEnvelope, client: TritonClient, link: NatsLink) -> bytes:
     claim = envelope.claim
     if has_object(claim.arena):
-        try:
-            await client.use_region(claim.arena, claim.arena_size_bytes)
-            return _with_references(claim)
-        except TritonError as error:
-            if error.code is grpc.StatusCode.UNAVAILABLE:
-                raise
+        if not client.shares_memory:
+            with contextlib.suppress(OSError, ValueError):
+                return await asyncio.to_thread(_copied_body, claim)
+        else:
+            try:
+                await client.use_region(claim.arena, claim.arena_size_bytes)
+                return _with_references(claim)
+            except TritonError as error:
+                if error.code is grpc.StatusCode.UNAVAILABLE:
+                    raise
     try:
         answer = await link.client.request(
             claim.fetch_subject, envelope.request_id.encode(), timeout=FETCH_TIMEOUT_S
@@ -166,3 +175,30 @@ def _with_references(claim: BodyClaim) -> bytes:
         tensor.parameters["shared_memory_byte_size"].int64_param = length
     serialized: bytes = request.SerializeToString()
     return serialized
+
+
+def _copied_body(claim: BodyClaim) -> bytes:
+    """The request with its raw tensors, read from the arena. Blocks for milliseconds.
+
+    Raises:
+        OSError: if this user may not read the arena.
+        ValueError: if the arena does not have them.
+    """
+    parts = [claim.head]
+    with open(f"{SHARED_MEMORY}/{claim.arena}", "rb") as arena:
+        for offset, length in zip(claim.raw_offset_bytes, claim.raw_length_bytes, strict=True):
+            tensor = os.pread(arena.fileno(), length, offset)
+            if len(tensor) != length:
+                raise ValueError(f"the arena has no {length} bytes at {offset}")
+            parts += (_RAW_FIELD, _varint(length), tensor)
+    return b"".join(parts)
+
+
+def _varint(value: int) -> bytes:
+    """A length as protobuf's wire format has it."""
+    digits = bytearray()
+    while value > 0x7F:
+        digits.append(value & 0x7F | 0x80)
+        value >>= 7
+    digits.append(value)
+    return bytes(digits)

@@ -11,14 +11,15 @@ import structlog
 import forebay
 from services.node_agent import assignments
 from services.node_agent.agent import Agent
+from services.node_agent.containers.container_runtime import ContainerRuntime
 from services.node_agent.model_cache import ModelCache
-from services.node_agent.python_environment import PythonEnvironments
+from services.node_agent.process_runtime import ProcessRuntime
 from services.node_agent.replica_log import ReplicaLogs
 from services.node_agent.report import Reporter
+from services.node_agent.runtime import Runtime
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.triton_home import TritonHome, TritonHomeError
 from services.runtime import process
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -72,7 +73,9 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
             assignments=assignments.follow(settings.autoscalers, settings.node, agent.accept),
             reports=reporter.run(),
             replicas=agent.watch_tasks(),
+            runtime=around.runtime.run(),
             measure=agent.measure(),
+            gpus=agent.watch_gpus(),
             tidy=agent.tidy(),
             usage=usage.run(),
             health=health.follow(lambda: link.connected),
@@ -80,6 +83,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         )
     finally:
         await agent.drain()
+        await around.runtime.close()
         await server.stop(0)
         await link.close()
         lock.close()
@@ -88,8 +92,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
 def _surroundings(
     settings: NodeAgentSettings, state_dir: Path, changed: asyncio.Event
 ) -> Surroundings:
-    home = _open_home(settings, state_dir)
-    environments_dir = settings.environments_dir or home.directory.parent / "environments"
+    runtime = _runtime(settings, state_dir, changed)
     clock = SystemClock()
     link = NatsLink(
         f"node {settings.node}",
@@ -101,9 +104,8 @@ def _surroundings(
     ledger = TaskLedger(link)
     return Surroundings(
         settings=settings,
-        home=home,
+        runtime=runtime,
         models=ModelCache(state_dir / "models", link),
-        environments=PythonEnvironments(environments_dir, home.base_environment),
         link=link,
         clock=clock,
         server_clock=server_clock,
@@ -113,11 +115,10 @@ def _surroundings(
     )
 
 
-def _open_home(settings: NodeAgentSettings, state_dir: Path) -> TritonHome:
-    try:
-        return TritonHome.open(settings.triton_home, state_dir)
-    except TritonHomeError as error:
-        raise OSError(str(error)) from error
+def _runtime(settings: NodeAgentSettings, state_dir: Path, changed: asyncio.Event) -> Runtime:
+    if settings.runtime == "docker":
+        return ContainerRuntime.of(settings, changed.set)
+    return ProcessRuntime.of(settings, state_dir)
 
 
 def _only_agent_of(state_dir: Path) -> IO[str]:

@@ -119,7 +119,12 @@ class ModelCache:
 
 
 def build_repository(
-    model: Path, repository: Path, name: str, workers: int = 0, gpus_simulated: bool = False
+    model: Path,
+    repository: Path,
+    name: str,
+    workers: int = 0,
+    gpus_simulated: bool = False,
+    seen_at: Path | None = None,
 ) -> None:
     """Makes a Triton model repository with one model, under the deployment's name.
 
@@ -129,19 +134,27 @@ def build_repository(
         name: what Triton shall call the model; replaces a `name` in config.pbtxt.
         workers: instances of the model; 0 leaves it to config.pbtxt.
         gpus_simulated: whether what config.pbtxt puts on GPUs runs on the CPU.
+        seen_at: where Triton sees the model, and whoever it runs as can read the repository;
+            unset: where it is, as this user.
     """
     shutil.rmtree(repository, ignore_errors=True)
     directory = repository / name
     directory.mkdir(parents=True)
     for entry in model.iterdir():
         if entry.name != "config.pbtxt":
-            (directory / entry.name).symlink_to(entry.resolve())
+            target = entry.resolve() if seen_at is None else seen_at / entry.name
+            (directory / entry.name).symlink_to(target)
     config = model_archive.parse_config((model / "config.pbtxt").read_bytes())
     config = with_workers(config, workers)
     if gpus_simulated:
         config = without_gpus(config)
     config.name = name
     (directory / "config.pbtxt").write_text(text_format.MessageToString(config))
+    if seen_at is not None:
+        # Whatever this process' umask is.
+        for path, mode in ((repository, 0o755), (directory, 0o755)):
+            path.chmod(mode)
+        (directory / "config.pbtxt").chmod(0o644)
 
 
 def _corrupt(digest: str) -> ModelError:

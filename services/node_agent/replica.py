@@ -4,6 +4,7 @@ Its state moves by the table in replica_states; restarts follow restart_policy.
 """
 
 import asyncio
+from collections.abc import Mapping
 
 import nats.errors
 import nats.js.errors
@@ -13,32 +14,32 @@ from google.protobuf.duration_pb2 import Duration
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import Canary
 from forebay.v1.node_pb2 import ReplicaStatus
-from services.node_agent import canary, replica_environment, replica_states, volumes
+from services.node_agent import losing, replica_states
 from services.node_agent.ending import end
 from services.node_agent.feeding import Feeding
+from services.node_agent.gpus.trouble import GpuTrouble
 from services.node_agent.housekeeping import describe, forget_dead_regions
 from services.node_agent.instance_groups import at_work_at_once
 from services.node_agent.model_cache import ModelError
-from services.node_agent.preparation import prepare
+from services.node_agent.proving import NotLoadedError, NotProvenError, prove
 from services.node_agent.python_environment import RequirementsError
-from services.node_agent.replica_log import read_tail
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
+from services.node_agent.runtime import (
+    Measured,
+    Order,
+    RuntimeAwayError,
+    StartRefusedError,
+    Triton,
+    TritonExitedError,
+)
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
-from services.node_agent.triton_client import TritonClient, TritonError
-from services.node_agent.triton_log import last_words
-from services.node_agent.triton_process import (
-    TritonExitedError,
-    TritonProcess,
-    remove_shared_memory,
-)
+from services.node_agent.triton_client import TritonClient
 from services.wire import names
-from services.wire.triton_stubs import service_pb2 as triton
+from services.wire.triton_stubs import service_pb2 as protocol
 
 log = structlog.get_logger()
 
-CANARY_TIMEOUT_S = 60.0
-GIVE_BACK_S = 2.0
 NATS_RETRY_S = 0.1
 NATS_LOOK_S = 0.02
 
@@ -47,6 +48,9 @@ _NATS_ERRORS = (nats.errors.Error, nats.js.errors.Error)
 
 class ReplicaFailedError(Exception):
     """The replica cannot serve; the text says why, for a person."""
+
+
+_FAILURES = (ReplicaFailedError, StartRefusedError, ModelError, RequirementsError, OSError)
 
 
 class Replica:
@@ -63,13 +67,15 @@ class Replica:
         self._around = around
         self._leaving = asyncio.Event()
         self._leave_in_s: float | None = None
-        self._process: TritonProcess | None = None
+        self._triton: Triton | None = None
         self._feeding: Feeding | None = None
+        self._gpu_trouble = GpuTrouble(assignment.gpu_uuids)
         self._failures = Failures()
         self._start_count = 0
         self._started_s: float | None = None
         self._startup_s = 0.0
-        self._resident_bytes = 0
+        self._image_id = ""
+        self._measured = Measured()
         self._answered_count = 0
         self._died_under_requests = False
         self._after_loss = False
@@ -80,6 +86,16 @@ class Replica:
     def leaving(self) -> bool:
         """Whether it is on its way out."""
         return self._leaving.is_set()
+
+    @property
+    def triton(self) -> Triton | None:
+        """Its Triton, if it has one."""
+        return self._triton
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Ids of its Triton's processes on this machine, as measured last."""
+        return self._measured.process_ids
 
     @property
     def ongoing_count(self) -> int:
@@ -97,6 +113,15 @@ class Replica:
 
     def _write_assignment(self) -> None:
         (self.directory / "assignment.bin").write_bytes(self.assignment.SerializeToString())
+
+    def note_gpus(self, unusable: Mapping[str, str]) -> None:
+        """Has it give back what it holds, and rest, while one of its GPUs must not be used.
+
+        Args:
+            unusable: what is wrong with each such GPU of the node, by UUID.
+        """
+        if self._gpu_trouble.tell(unusable) and self._feeding is not None:
+            self._feeding.give_up(self._gpu_trouble.reason)
 
     def leave(self, within_s: float | None = None) -> None:
         """Has the replica finish what is ongoing and stop.
@@ -123,7 +148,7 @@ class Replica:
             for task in (life, leave):
                 task.cancel()
             await asyncio.gather(life, leave, return_exceptions=True)
-            await self._stop_process(graceful=idle)
+            await self._stop_triton(graceful=idle)
             self._become(replica_states.DRAINING, "")
             self._become(replica_states.STOPPED, "")
             (self.directory / "assignment.bin").unlink(missing_ok=True)
@@ -137,7 +162,7 @@ class Replica:
             self._answered_count, self._died_under_requests = 0, False
             self._excused = False
             try:
-                await self._start()
+                await self._gpu_trouble.guard(self._start())
                 self._note_startup()
                 await self._until_nats()
                 ready_s = clock.monotonic_s()
@@ -147,12 +172,19 @@ class Replica:
                 # Nothing is wrong with the replica, so its Triton stays.
                 await self._wait_for_nats(str(error) or type(error).__name__)
                 continue
-            except (ReplicaFailedError, ModelError, RequirementsError, OSError) as error:
+            except RuntimeAwayError as error:
+                # Nothing is wrong with the replica here, either.
+                await self._wait_for_runtime(str(error))
+                continue
+            except _FAILURES as error:
                 if isinstance(error, ModelError) and not link.same_connection(connections):
                     await self._wait_for_nats(str(error))
                     continue
                 reason = str(error)
-            await self._stop_process(graceful=False)
+            await self._stop_triton(graceful=False)
+            if self._gpu_trouble.reason:
+                await self._wait_for_gpus()
+                continue
             ready_for_s = 0.0 if ready_s is None else clock.monotonic_s() - ready_s
             self._failures = self._failures.after_failure(
                 proven=self._answered_count > 0 or ready_for_s >= PROVEN_AFTER_S,
@@ -161,12 +193,23 @@ class Replica:
             )
             await self._rest(reason)
 
+    async def _wait_for_gpus(self) -> None:
+        """Rests while one of its GPUs must not be used: until it is moved, or the GPU is back."""
+        self._become(replica_states.FAILED, self._gpu_trouble.reason)
+        await self._gpu_trouble.over()
+        self._become(replica_states.STARTING, "starting again: its GPU is back")
+
     async def _wait_for_nats(self, reason: str) -> None:
         """Waits until NATS can be reached, and a moment in case it can be and refuses."""
         log.warning("replica.no_nats", replica=self.assignment.replica_id, reason=reason)
         self._become(replica_states.STARTING, f"waiting for NATS: {reason}")
         await asyncio.sleep(NATS_RETRY_S)
         await self._until_nats()
+
+    async def _wait_for_runtime(self, reason: str) -> None:
+        log.warning("replica.no_runtime", replica=self.assignment.replica_id, reason=reason)
+        self._become(replica_states.STARTING, f"waiting to be started: {reason}")
+        await self._around.runtime.wait_usable()
 
     async def _until_nats(self) -> None:
         while not self._around.link.connected:
@@ -190,99 +233,77 @@ class Replica:
         self._become(replica_states.STARTING, f"starting again after: {reason}")
 
     async def _start(self) -> None:
-        process = self._process
-        if process is None or not process.is_alive():
-            process = self._process = TritonProcess.adopt(self.directory)
-        if process is None:
-            process = await self._launch()
-            await self._wait_listening(process)
+        triton = self._triton
+        if triton is None or not triton.is_alive():
+            triton = self._triton = await self._around.runtime.adopt(self.directory)
+        if triton is None:
+            triton = await self._launch()
         else:
-            log.info("replica.adopted", replica=self.assignment.replica_id, pid=process.record.pid)
-        client = TritonClient(process.address, self.deployment)
+            log.info("replica.adopted", replica=self.assignment.replica_id, at=triton.address)
+        await self._wait_listening(triton)
+        self._image_id = triton.image_id
+        client = self._client(triton)
+        infers = self.assignment.canary.mode != Canary.MODE_OFF
         try:
-            await self._pass_canary(client)
+            self._description = await prove(client, self.deployment, infers, self._say)
+        except NotLoadedError as error:
+            said = await losing.told(str(error), triton, self.directory)
+            raise ReplicaFailedError(said) from error
+        except NotProvenError as error:
+            raise ReplicaFailedError(str(error)) from error
         finally:
             await client.close()
 
-    async def _launch(self) -> TritonProcess:
+    async def _launch(self) -> Triton:
         around, assignment = self._around, self.assignment
-        environment = await prepare(
-            assignment, self.directory, around.models, around.environments, self._say
-        )
-        mounts = await asyncio.to_thread(
-            volumes.mounts_of, assignment.volumes, around.settings.offered_volumes
-        )
-        await asyncio.to_thread(volumes.link, self.directory, mounts)
+        self._say("fetching the model")
+        model = await around.models.fetch(assignment.model_digest)
+        order = Order(assignment, self.deployment, self.directory, model, self._say)
+        launch = await around.runtime.prepare(order)
         self._start_count += 1
         self._started_s = around.clock.monotonic_s()
         self._say("Triton is loading the model")
-        starting = asyncio.ensure_future(
-            asyncio.to_thread(
-                TritonProcess.start,
-                around.home,
-                self.directory,
-                assignment.replica_id,
-                self.deployment,
-                environment,
-                replica_environment.visible_gpus(assignment),
-                replica_environment.variables(assignment, mounts),
-            )
-        )
+        starting = asyncio.ensure_future(launch())
         try:
-            self._process = await asyncio.shield(starting)
+            self._triton = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            # The thread goes on and starts it all the same: someone must know, to stop it.
-            self._process = await starting
+            # It goes on and is started all the same: someone must know, to stop it.
+            self._triton = await starting
             raise
-        return self._process
+        return self._triton
+
+    def _client(self, triton: Triton) -> TritonClient:
+        key, shares_memory = triton.access_key, triton.shares_memory
+        return TritonClient(triton.address, self.deployment, key, shares_memory)
 
     def _note_startup(self) -> None:
         """Keeps how long its Triton took from its start until now, unless it was ready before."""
-        process = self._process
-        if process is None:
+        triton = self._triton
+        if triton is None:
             return
         if self._started_s is not None:
-            process.note_startup(self._around.clock.monotonic_s() - self._started_s)
+            triton.note_startup(self._around.clock.monotonic_s() - self._started_s)
             self._started_s = None
-        self._startup_s = process.record.startup_s
+        self._startup_s = triton.startup_s
 
-    async def _wait_listening(self, process: TritonProcess) -> None:
+    async def _wait_listening(self, triton: Triton) -> None:
         timeout_s = self._around.settings.startup_timeout_s
         try:
-            await process.wait_listening(timeout_s)
+            await triton.wait_listening(timeout_s)
         except TritonExitedError:
-            raise ReplicaFailedError(f"Triton did not start: {await self._last_words()}") from None
+            said = await losing.told("Triton did not start", triton, self.directory)
+            raise ReplicaFailedError(said) from None
         except TimeoutError:
             raise ReplicaFailedError(
                 f"Triton did not load the model within {timeout_s:g} s (startup_timeout_s): "
-                f"{await self._last_words()}"
+                f"{await losing.log_words(self.directory)}"
             ) from None
 
-    async def _pass_canary(self, client: TritonClient) -> None:
-        try:
-            async with asyncio.timeout(CANARY_TIMEOUT_S):
-                if not await client.is_ready():
-                    raise ReplicaFailedError(
-                        f"Triton did not load the model: {await self._last_words()}"
-                    )
-                config, metadata = await client.config(), await client.metadata()
-                if self.assignment.canary.mode != Canary.MODE_OFF:
-                    self._say("canary inference")
-                    parsed = triton.ModelConfigResponse.FromString(config).config
-                    await client.infer(canary.zeros_request(self.deployment, parsed))
-        except (TritonError, TimeoutError, canary.UnknownTypeError) as error:
-            said = error.message if isinstance(error, TritonError) else str(error)
-            raise ReplicaFailedError(
-                f"the canary inference failed: {said or 'no answer in 60 s'}. If the model does "
-                "not take zeros, write `canary: off` in the deployment's file"
-            ) from error
-        self._description = {"config": config, "metadata": metadata}
-
     async def _serve_until_lost(self) -> None:
-        around, process = self._around, self._process
-        assert process is not None
-        client = TritonClient(process.address, self.deployment)
-        config = triton.ModelConfigResponse.FromString(self._description["config"]).config
+        around, triton = self._around, self._triton
+        assert triton is not None
+        client = self._client(triton)
+        config = protocol.ModelConfigResponse.FromString(self._description["config"]).config
         self._feeding = Feeding(
             self.assignment,
             self.deployment,
@@ -293,7 +314,7 @@ class Replica:
             self._after_loss,
         )
         feeding = asyncio.create_task(self._feeding.run())
-        exited = asyncio.create_task(process.wait_exit())
+        exited = asyncio.create_task(triton.wait_exit())
         beside = [
             asyncio.create_task(describe(around.link, self.deployment, self._description)),
             asyncio.create_task(forget_dead_regions(client)),
@@ -301,13 +322,12 @@ class Replica:
         try:
             await asyncio.wait({feeding, exited}, return_when=asyncio.FIRST_COMPLETED)
             if exited.done():
+                exited.result()
                 await self._feeding.stop_pulling()
-                reason = f"Triton died: {await self._last_words()}"
+                reason = await losing.told("Triton died", triton, self.directory)
             else:
-                reason = feeding.result()
-                await process.stop(graceful=False)
-            # Their calls fail now that Triton is gone, which gives requests and tasks back.
-            await self._feeding.give_back(GIVE_BACK_S)
+                reason = "; ".join(filter(None, (feeding.result(), await triton.why_ended())))
+            await losing.end_under_requests(triton, client, self._feeding)
             self._died_under_requests = self._feeding.lost_count > 0
             self._excused = self._feeding.excused
             raise ReplicaFailedError(reason)
@@ -332,15 +352,10 @@ class Replica:
             self._become(replica_states.DRAINING, "")
         return idle
 
-    async def _stop_process(self, graceful: bool = True) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            await process.stop(graceful)
-        remove_shared_memory(self.assignment.replica_id)
-
-    async def _last_words(self) -> str:
-        text = await asyncio.to_thread(read_tail, self.directory / "triton.log", 200)
-        return last_words(text) or "it wrote nothing to its log"
+    async def _stop_triton(self, graceful: bool = True) -> None:
+        triton, self._triton = self._triton, None
+        if triton is not None:
+            await triton.stop(graceful)
 
     def _say(self, message: str) -> None:
         self.message = message
@@ -356,14 +371,9 @@ class Replica:
         )
         self._around.changed()
 
-    async def measure(self) -> None:
-        """Measures its Triton's memory and keeps its log within bounds, off the event loop."""
-        process = self._process
-        if process is None:
-            self._resident_bytes = 0
-            return
-        self._resident_bytes = await asyncio.to_thread(process.resident_bytes)
-        await asyncio.to_thread(process.bound_log)
+    def note_measured(self, measured: Measured) -> None:
+        """Keeps what was found of its Triton."""
+        self._measured = measured
 
     def status(self) -> ReplicaStatus:
         """Its state, complete."""
@@ -384,5 +394,6 @@ class Replica:
             startup_time=startup if self._startup_s else None,
             queue_wait=self.tallies.queue_wait.to_proto(),
             service_time=self.tallies.service_time.to_proto(),
-            resident_memory_bytes=self._resident_bytes,
+            resident_memory_bytes=self._measured.resident_bytes,
+            image_id=self._image_id,
         )

@@ -5,9 +5,9 @@ import re
 import socket
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
@@ -60,9 +60,12 @@ def _resources(value: dict[str, float]) -> dict[str, float]:
     return value
 
 
-def _volumes(value: dict[str, str]) -> dict[str, str]:
-    for volume in offered_volumes.offered(value).values():
-        offered_volumes.check_there(volume)
+def _volumes(value: dict[str, str], info: ValidationInfo) -> dict[str, str]:
+    offered = offered_volumes.offered(value)
+    # Folders that containers see are the launcher's to look at: the agent may not even see them.
+    if info.data.get("runtime") != "docker":
+        for volume in offered.values():
+            offered_volumes.check_there(volume)
     return value
 
 
@@ -78,6 +81,15 @@ class NodeAgentSettings(ServiceSettings):
     )
     state_dir: Path = Field(
         Path("forebay-node"), description="Where replicas, models and logs are kept."
+    )
+    runtime: Literal["process", "docker"] = Field(
+        "process",
+        description="How replicas run: process (children of this agent, from triton_home) or "
+        "docker (containers that a forebay-launcher beside it starts).",
+    )
+    launcher_socket: Path = Field(
+        Path("forebay-launcher/launcher.sock"),
+        description="Where the forebay-launcher of this node listens; for runtime docker.",
     )
     slots: int = Field(
         2, ge=0, le=1024, description="Replicas without a GPU that may run here at once."
@@ -104,7 +116,8 @@ class NodeAgentSettings(ServiceSettings):
         {},
         description="Folders of this machine that replicas may see, as name and absolute path: "
         '{"data": "/srv/data", "weights": "/srv/weights:ro"}. With :ro for reading only. At most '
-        "64; names of lower-case letters, digits and -.",
+        "64; names of lower-case letters, digits and -. With runtime docker the launcher has the "
+        "same names, and its paths count.",
     )
     simulated_gpus: int = Field(
         0,
@@ -121,6 +134,12 @@ class NodeAgentSettings(ServiceSettings):
         min_length=1,
         max_length=100,
         description="Product that simulated GPUs pretend to be; the word Simulated is added.",
+    )
+    ignored_xids: list[Annotated[int, Field(ge=1, le=999)]] = Field(
+        [],
+        max_length=32,
+        description="Errors of the NVIDIA driver (Xids) after which a GPU is used all the same: "
+        "[109]. Which ones take it out of use is in docs/gpus.md.",
     )
     autoscaler: Annotated[str, AfterValidator(_addresses)] = Field(
         ports.AUTOSCALER,

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from services.node_agent.model_cache import ModelCache
-from services.node_agent.python_environment import PythonEnvironments
+from services.node_agent.runtime import Runtime
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.triton_home import TritonHome
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
@@ -20,9 +19,8 @@ class Surroundings:
 
     Attributes:
         settings: of the agent.
-        home: the prepared Triton.
+        runtime: starts Tritons.
         models: unpacked models.
-        environments: Python environments of models.
         link: to NATS.
         clock: this machine's.
         server_clock: nats-server's.
@@ -32,9 +30,8 @@ class Surroundings:
     """
 
     settings: NodeAgentSettings
-    home: TritonHome
+    runtime: Runtime
     models: ModelCache
-    environments: PythonEnvironments
     link: NatsLink
     clock: Clock
     server_clock: ServerClock

@@ -10,6 +10,9 @@ from services.node_agent.unary_channel import CallFailedError, UnaryChannel
 from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 from services.wire.triton_stubs import service_pb2 as triton
 
+ACCESS_KEY_HEADER = b"triton-grpc-protocol-forebay"
+"""Where a Triton started with `--grpc-restricted-protocol=…:forebay=KEY` looks for the key."""
+
 MAX_METADATA_BYTES = 1024 * 1024
 """Triton sends a model's whole exception in a trailer."""
 
@@ -36,18 +39,30 @@ class TritonError(Exception):
 
 
 class TritonClient:
-    """One connection to one Triton."""
+    """One connection to one Triton.
 
-    def __init__(self, address: str, model: str) -> None:
+    Attributes:
+        shares_memory: whether this Triton sees the shared memory of this machine.
+    """
+
+    def __init__(
+        self, address: str, model: str, access_key: str = "", shares_memory: bool = True
+    ) -> None:
         """Connects with the first call.
 
         Args:
             address: `host:port`.
             model: the one model it serves.
+            access_key: what this Triton asks of its callers; empty if nothing.
+            shares_memory: whether it sees this machine's shared memory.
         """
         self._channel = UnaryChannel(address, MAX_GRPC_MESSAGE_BYTES, MAX_METADATA_BYTES)
         self._model = model
-        self._infer_headers = self._channel.header_block(f"{_SERVICE}ModelInfer")
+        self._key_header = (
+            literal_fields([(ACCESS_KEY_HEADER, access_key.encode())]) if access_key else b""
+        )
+        self._infer_headers = self._headers("ModelInfer")
+        self.shares_memory = shares_memory
         self._regions: set[str] = set()
         self._registering = asyncio.Lock()
 
@@ -121,8 +136,11 @@ class TritonClient:
         """Closes the connection."""
         await self._channel.close()
 
+    def _headers(self, method: str) -> bytes:
+        return self._channel.header_block(f"{_SERVICE}{method}") + self._key_header
+
     async def _ask(self, method: str, request: object, timeout_s: float = 10.0) -> bytes:
-        headers = self._channel.header_block(f"{_SERVICE}{method}")
+        headers = self._headers(method)
         body: bytes = request.SerializeToString()  # type: ignore[attr-defined]
         try:
             async with asyncio.timeout(timeout_s):

@@ -19,6 +19,7 @@ from pathlib import Path
 import psutil
 import structlog
 
+from services.node_agent.runtime import Measured, TritonExitedError
 from services.node_agent.triton_home import TritonHome
 from services.runtime.process import write_atomically
 
@@ -29,10 +30,10 @@ LOOK_ANYWAY_S = 0.5
 """Longest time between two looks at its sockets, each of which takes milliseconds of CPU."""
 STOP_TIMEOUT_S = 10.0
 MAX_LOG_BYTES = 8 * 1024 * 1024
+MAX_PROCESS_IDS = 256
 
-
-class TritonExitedError(Exception):
-    """Triton ended while it was needed."""
+RECORD = "process.json"
+"""What is written down of a Triton, in its replica's directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,11 @@ class ProcessRecord:
 
 
 class TritonProcess:
-    """A running tritonserver."""
+    """A running tritonserver: a `Triton` of the runtime's interface."""
+
+    access_key = ""
+    image_id = ""
+    shares_memory = True
 
     def __init__(
         self, directory: Path, record: ProcessRecord, child: subprocess.Popen[bytes] | None
@@ -125,7 +130,7 @@ class TritonProcess:
     def adopt(cls, directory: Path) -> "TritonProcess | None":
         """The Triton that a former agent started in a directory, if it is alive and listens."""
         try:
-            record = ProcessRecord(**json.loads((directory / "process.json").read_text()))
+            record = ProcessRecord(**json.loads((directory / RECORD).read_text()))
         except (FileNotFoundError, ValueError, TypeError):
             return None
         process = cls(directory, record, None)
@@ -138,6 +143,11 @@ class TritonProcess:
     def address(self) -> str:
         """Where its gRPC service listens."""
         return f"127.0.0.1:{self.record.port}"
+
+    @property
+    def startup_s(self) -> float:
+        """Time from its start to its replica's first READY; 0 before."""
+        return self.record.startup_s
 
     def is_alive(self) -> bool:
         """Whether it runs; reaps it if it has ended and is our child."""
@@ -156,6 +166,8 @@ class TritonProcess:
             TritonExitedError: if it ends before.
             TimeoutError: if it takes longer.
         """
+        if self.record.port and self.is_alive():
+            return
         log_file = self._directory / "triton.log"
         looks = round(LOOK_ANYWAY_S / POLL_S)
         async with asyncio.timeout(timeout_s):
@@ -206,16 +218,24 @@ class TritonProcess:
                 log.warning("triton.killed", pid=self.record.pid, after_s=STOP_TIMEOUT_S)
         self._kill_group()
         await self.wait_exit()
-        (self._directory / "process.json").unlink(missing_ok=True)
+        (self._directory / RECORD).unlink(missing_ok=True)
+        # A replica's directory is called as the replica is.
+        remove_shared_memory(self._directory.name)
 
-    def resident_bytes(self) -> int:
-        """Resident memory of Triton and its children; 0 once it is gone."""
+    async def why_ended(self) -> str:
+        """Only its log tells."""
+        return ""
+
+    def measure(self) -> Measured:
+        """Resident memory and ids of Triton and its children. Blocks for milliseconds."""
         try:
             root = psutil.Process(self.record.pid)
             family = [root, *root.children(recursive=True)]
-            return sum(process.memory_info().rss for process in family)
+            resident_bytes = sum(process.memory_info().rss for process in family)
         except psutil.NoSuchProcess:
-            return 0
+            return Measured()
+        ids = tuple(process.pid for process in family[:MAX_PROCESS_IDS])
+        return Measured(resident_bytes, ids)
 
     def bound_log(self) -> None:
         """Keeps the log within 8 MiB and one older file of that size. Blocks shortly.
@@ -240,7 +260,7 @@ class TritonProcess:
         self._write()
 
     def _write(self) -> None:
-        write_atomically(self._directory / "process.json", json.dumps(asdict(self.record)))
+        write_atomically(self._directory / RECORD, json.dumps(asdict(self.record)))
 
 
 def remove_shared_memory(replica_id: str) -> None:

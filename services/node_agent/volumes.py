@@ -2,8 +2,8 @@
 
 A deployment says names and never paths; only the node's own settings say where a volume is. How a
 replica gets to see it is its runtime's: a process gets the path itself and a link in the replica's
-directory, and cannot be kept from writing to what this user may write to; a container would have
-it mounted.
+directory, and cannot be kept from writing to what this user may write to; a container has it
+mounted, from where the launcher's own settings say.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,18 +38,19 @@ class Mount:
 
 
 def mounts_of(
-    wanted: Iterable[VolumeMount], offered: Mapping[str, OfferedVolume]
+    wanted: Iterable[VolumeMount], offered: Mapping[str, OfferedVolume], seen: bool = True
 ) -> tuple[Mount, ...]:
     """Where each volume of a replica is. Blocks shortly.
 
     Args:
         wanted: as assigned.
         offered: what this node offers now, by name.
+        seen: whether this process sees the folders; those of containers only the launcher may.
 
     Raises:
         VolumeError: if the node does not offer one as it is wanted, or it is not there.
     """
-    return tuple(_mount(volume, offered.get(volume.name)) for volume in wanted)
+    return tuple(_mount(volume, offered.get(volume.name), seen) for volume in wanted)
 
 
 def link(directory: Path, mounts: Sequence[Mount]) -> None:
@@ -68,7 +69,7 @@ def link(directory: Path, mounts: Sequence[Mount]) -> None:
 
 
 def variables(mounts: Iterable[Mount]) -> dict[str, str]:
-    """What tells a replica that is a process where its volumes are."""
+    """What tells a replica where its volumes are, as it sees them."""
     found: dict[str, str] = {}
     for mount in mounts:
         found[words.volume_variable(mount.name)] = str(mount.host_path)
@@ -77,7 +78,7 @@ def variables(mounts: Iterable[Mount]) -> dict[str, str]:
     return found
 
 
-def _mount(wanted: VolumeMount, offered: OfferedVolume | None) -> Mount:
+def _mount(wanted: VolumeMount, offered: OfferedVolume | None, seen: bool) -> Mount:
     if offered is None:
         raise VolumeError(
             f"this node does not offer the volume {wanted.name} any more: add it to the agent's "
@@ -89,7 +90,8 @@ def _mount(wanted: VolumeMount, offered: OfferedVolume | None) -> Mount:
             "the deployment's file, or offer it for writing"
         )
     try:
-        check_there(offered)
+        if seen:
+            check_there(offered)
     except ValueError as error:
         raise VolumeError(str(error)) from error
     return Mount(wanted.name, offered.path, wanted.read_only or offered.read_only)

@@ -1,0 +1,1 @@
+"""The `docker` runtime: each Triton is a container that the node's launcher starts."""

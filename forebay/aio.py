@@ -48,7 +48,7 @@ class AsyncClient:
         self.address = addresses.resolve(addresses.ROUTER, address)
         self.tenant = check_tenant(tenant)
         if not telemetry.enabled():
-            telemetry.configure("client")
+            telemetry.configure(telemetry.CLIENT)
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._tasks: TaskCalls | None = None
@@ -102,7 +102,7 @@ class AsyncClient:
             raise call.failed(error) from None
         except BaseException:
             sent.cancel()
-            call.end("cancelled")
+            call.end("CANCELLED", status="CANCELLED")
             raise
         return call.succeeded(response, trailers)
 

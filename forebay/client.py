@@ -51,7 +51,7 @@ class Client:
         self.address = addresses.resolve(addresses.ROUTER, address)
         self.tenant = check_tenant(tenant)
         if not telemetry.enabled():
-            telemetry.configure("client")
+            telemetry.configure(telemetry.CLIENT)
         self._channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
         self._stub = router_service(self._channel)
         # What tasks need runs on an event loop of its own, begun with the first of them.
@@ -105,7 +105,7 @@ class Client:
         except grpc.RpcError as error:
             raise call.failed(error) from None
         except BaseException:
-            call.end("cancelled")
+            call.end("CANCELLED", status="CANCELLED")
             raise
         return call.succeeded(response, ended.trailing_metadata())
 

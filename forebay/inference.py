@@ -19,6 +19,7 @@ from forebay.errors import (
 )
 from forebay.v1.inference_pb2 import InferRequest, InferResponse
 from services.runtime import telemetry
+from services.runtime import trace_words as words
 from services.wire.channels import CHANNEL_OPTIONS
 from services.wire.outcomes import OutcomeError
 from services.wire.tenants import TENANT_KEY, tenant_of
@@ -129,19 +130,20 @@ class Call:
         """
         self._address = address
         carrier = active_context()
-        service, _, name = method.partition("/")
+        host, _, port = address.rpartition(":")
         self._span = telemetry.span(
             method,
             "CLIENT",
             carrier,
             attributes={
-                "rpc.system": "grpc",
-                "rpc.service": service,
-                "rpc.method": name,
-                "server.address": address,
-                "forebay.deployment": deployment,
+                words.RPC_SYSTEM: words.GRPC,
+                words.RPC_METHOD: method,
+                words.SERVER_ADDRESS: host or address,
+                words.DEPLOYMENT: deployment,
             },
         )
+        if self._span is not None and port.isdecimal():
+            self._span.set({words.SERVER_PORT: int(port)})
         if self._span is not None:
             carrier = self._span.carrier
         self._trace_id = telemetry.trace_id(carrier.get("traceparent", ""))
@@ -154,25 +156,48 @@ class Call:
             metadata.setdefault(TRACE_ID_KEY, self._trace_id)
         try:
             result = read_response(response, metadata)
-        except InvalidResponseError:
-            self.end("invalid_response")
+        except InvalidResponseError as error:
+            self.end("invalid_response", description=str(error), status="OK")
             raise
-        self.end(None, metadata.get(REQUEST_ID_KEY))
+        self.end(None, {words.REQUEST: metadata.get(REQUEST_ID_KEY, "")})
         return result
 
     def failed(self, error: grpc.RpcError) -> ForebayError:
         """Ends the call with what the stub raised; returns what the caller shall get."""
         typed = from_rpc_error(error, self._address, self._trace_id)
-        self.end(typed.status.name if typed.status else "unknown", typed.request_id)
+        self.failed_with(typed, {words.REQUEST: typed.request_id or ""})
         return typed
 
-    def end(self, error: str | None, request_id: str | None = None) -> None:
-        """Ends the call's span."""
+    def failed_with(
+        self, error: ForebayError, attributes: Mapping[str, telemetry.Value] | None = None
+    ) -> None:
+        """Ends the call's span with what its caller gets."""
+        status = error.status.name if error.status else "UNKNOWN"
+        self.end(status, attributes, str(error), status)
+
+    def end(
+        self,
+        error: str | None,
+        attributes: Mapping[str, telemetry.Value] | None = None,
+        description: str = "",
+        status: str | None = None,
+    ) -> None:
+        """Ends the call's span.
+
+        Args:
+            error: what kind of error, if it failed.
+            attributes: further ones; those that are empty are left out.
+            description: of the error, for a person.
+            status: the gRPC status it ended with; by itself OK if there is no error.
+        """
         if self._span is None:
             return
-        if request_id is not None:
-            self._span.set(forebay__request_id=request_id)
-        self._span.end(error)
+        known = {key: value for key, value in (attributes or {}).items() if value != ""}
+        status = status or ("OK" if error is None else None)
+        if status is not None:
+            known[words.RPC_STATUS] = status
+        self._span.set(known)
+        self._span.end(error, description)
         self._span = None
 
 

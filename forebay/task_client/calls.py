@@ -30,6 +30,7 @@ from forebay.v1.task_pb2 import (
     Task,
     WaitTaskRequest,
 )
+from services.runtime import trace_words as words
 from services.wire.names import deployment_id
 
 CALL_TIMEOUT_S = 30.0
@@ -92,12 +93,12 @@ class TaskCalls:
                 self.stub.SubmitTask, request, timeout_s, DeploymentNotFoundError, call.metadata
             )
         except ForebayError as error:
-            call.end(error.status.name if error.status else "unknown")
+            call.failed_with(error)
             raise
         except BaseException:
-            call.end("cancelled")
+            call.end("CANCELLED", status="CANCELLED")
             raise
-        call.end(None, answer.task.name.rpartition("/")[2])
+        call.end(None, {words.TASK: answer.task.name.rpartition("/")[2]})
         stored: Task = answer.task
         return stored
 

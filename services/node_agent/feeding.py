@@ -13,6 +13,7 @@ from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_attempts import Share
 from services.node_agent.tasks.task_intake import LEAVE_S, TaskIntake
+from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.wire.streams import ACK_WAIT_S
 
@@ -31,6 +32,7 @@ class Feeding:
         tallies: Tallies,
         instances: int,
         after_loss: bool,
+        trace: ReplicaTrace | None = None,
     ) -> None:
         """Takes nothing until `run`.
 
@@ -42,8 +44,10 @@ class Feeding:
             tallies: what is counted.
             instances: of the model.
             after_loss: the Triton before this one died under requests or tasks.
+            trace: what spans say of the replica; None: what its assignment says.
         """
         replica_id, node = assignment.replica_id, around.settings.node
+        trace = trace or ReplicaTrace(replica_id, deployment, node)
         self._slots = Slots(assignment.max_ongoing_requests, instances)
         if after_loss:
             self._slots.tasks_expected(around.clock.monotonic_s())
@@ -59,6 +63,7 @@ class Feeding:
             server_clock=around.server_clock,
             tallies=tallies,
             answers=AnswerPublisher(around.link, around.clock, node, replica_id),
+            trace=trace,
         )
         self._tasks = TaskIntake(
             replica_id=replica_id,
@@ -75,6 +80,7 @@ class Feeding:
             tallies=tallies,
             usage=around.usage,
             give_up=self._requests.give_up,
+            trace=trace,
         )
 
     @property
@@ -116,6 +122,10 @@ class Feeding:
         """Takes nothing more, not even what was asked for."""
         self._tasks.stop_pulling()
         await self._requests.stop_pulling()
+
+    def give_up(self, why: str) -> None:
+        """Takes nothing more and has `run` end."""
+        self._requests.give_up(why)
 
     def limit_attempts(self, attempt_limit_s: float) -> None:
         """Changes the longest an attempt at a request may run."""

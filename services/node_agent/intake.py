@@ -26,7 +26,7 @@ from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ongoing import Ongoing
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
-from services.node_agent.tracing import AttemptTrace
+from services.node_agent.tracing import AttemptTrace, NoTrace, ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -68,6 +68,7 @@ class Intake:
         server_clock: ServerClock,
         tallies: Tallies,
         answers: AnswerPublisher,
+        trace: ReplicaTrace,
     ) -> None:
         """Takes nothing until `run`.
 
@@ -83,6 +84,7 @@ class Intake:
             server_clock: nats-server's.
             tallies: what is counted.
             answers: where answers go.
+            trace: what spans say of the replica.
         """
         self._replica_id = replica_id
         self._deployment = deployment
@@ -94,6 +96,7 @@ class Intake:
         self._server_clock = server_clock
         self._tallies = tallies
         self._answers = answers
+        self._trace = trace
         self._slots = slots
         slots.pull_requests = self._pull
         self._credit = slots.credit
@@ -270,11 +273,12 @@ class Intake:
         await msg.respond(await self._client.statistics())
 
     async def _serve(self, request: Ongoing) -> None:
-        trace = AttemptTrace.start(request.envelope, self._deployment, request.queue_wait_s)
+        trace = AttemptTrace.start(request, self._trace)
         outcome: Outcome = OUTCOME_UNAVAILABLE
         try:
             outcome = await self._attempt(request, trace)
         except attempt.ReplicaLostError as error:
+            trace.failed(str(error))
             outcome = await self._on_replica_lost(request, str(error))
         except attempt.BodyNotFetchedError as error:
             log.warning("attempt.body_not_fetched", reason=str(error))
@@ -286,10 +290,9 @@ class Intake:
             del self._ongoing[id(request)]
             self._slots.request_left(id(request), self._clock.monotonic_s())
             self._tallies.count(outcome, request.queue_wait_s)
-            if trace is not None:
-                trace.end(None if outcome == 1 else LABELS[outcome])
+            trace.end(outcome)
 
-    async def _attempt(self, request: Ongoing, trace: AttemptTrace | None) -> Outcome:
+    async def _attempt(self, request: Ongoing, trace: AttemptTrace | NoTrace) -> Outcome:
         if request.envelope.request_id in self._cancelled:
             self._settle(request, _TERM)
             return OUTCOME_CANCELLED
@@ -297,14 +300,14 @@ class Intake:
             # Its router has answered already; nothing may start now.
             self._settle(request, _TERM)
             return OUTCOME_DEADLINE_EXCEEDED
-        metadata = trace.call_triton() if trace is not None else None
+        metadata = trace.call_triton()
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
         ended_s = self._clock.monotonic_s()
         self._tallies.served(ended_s - request.delivered_s)
-        if trace is not None:
-            trace.reply(LABELS[answer.outcome] if answer.message else None)
+        trace.answered(answer)
         # The reply to an idempotent request is kept for whoever repeats it.
         if ended_s < request.deadline_s or request.envelope.keep_reply:
+            trace.reply(request.envelope.keep_reply)
             await self._answers.publish(request, answer, ended_s)
         self._settle(request, _ACK)
         self.answered_count += 1

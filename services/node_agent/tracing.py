@@ -1,79 +1,231 @@
 """The spans of one attempt: queue wait, the attempt, the call of Triton, the reply."""
 
-import time
-
-from forebay.v1.envelope_pb2 import RequestEnvelope
+from forebay.v1.envelope_pb2 import OUTCOME_CANCELLED, OUTCOME_OK, Outcome
+from services.node_agent import trace_names as names
+from services.node_agent.attempt import Answer
+from services.node_agent.ongoing import Ongoing
+from services.node_agent.recent_calls import RecentCalls
+from services.node_agent.start_trace import Started
 from services.node_agent.triton_client import Metadata
 from services.runtime import telemetry
+from services.runtime import trace_words as words
+from services.wire import subjects
+from services.wire.outcomes import LABELS, STATUS
+
+CALLS = RecentCalls()
+"""Calls of this agent's Tritons, by which their own spans are told from others."""
+
+
+class ReplicaTrace:
+    """What all spans of one replica's work say, and the cold start that some of it waited for."""
+
+    __slots__ = ("_call", "attributes", "deployment", "replica_id", "started")
+
+    def __init__(
+        self,
+        replica_id: str,
+        deployment: str,
+        node: str,
+        address: str = "",
+        started: Started | None = None,
+    ) -> None:
+        """Of a replica that is READY.
+
+        Args:
+            replica_id: the replica.
+            deployment: id of its deployment.
+            node: it is on.
+            address: of its Triton, as host:port; empty if not known.
+            started: its start; None if that is not traced, or was before this agent's.
+        """
+        self.replica_id = replica_id
+        self.deployment = deployment
+        self.started = started
+        self.attributes: dict[str, telemetry.Value] = {
+            words.DEPLOYMENT: deployment,
+            words.REPLICA: replica_id,
+            words.NODE: node,
+        }
+        self._call: dict[str, telemetry.Value] = {
+            words.RPC_SYSTEM: words.GRPC,
+            words.RPC_METHOD: names.MODEL_INFER,
+            **self.attributes,
+        }
+        host, _, port = address.rpartition(":")
+        if host:
+            self._call |= {words.SERVER_ADDRESS: host, words.SERVER_PORT: int(port)}
+
+    def waited(self, stored_s: float) -> Started | None:
+        """The cold start that something waited for; None if it waited for none.
+
+        Args:
+            stored_s: monotonic time at which it could have been delivered.
+        """
+        started = self.started
+        return started if started is not None and stored_s < started.ready_s else None
+
+    def call_triton(self, parent: telemetry.ActiveSpan) -> telemetry.ActiveSpan | None:
+        """Begins a call of Triton."""
+        span = telemetry.span(
+            names.TRITON_CALL,
+            "CLIENT",
+            parent.carrier,
+            attributes=self._call,
+        )
+        if span is not None:
+            CALLS.note(span.traceparent[3:35], self.replica_id, self.deployment)
+        return span
+
+
+def end_call(span: telemetry.ActiveSpan, outcome: Outcome, why: str) -> None:
+    """Ends a call of Triton.
+
+    Args:
+        span: of the call.
+        outcome: of the attempt.
+        why: what Triton said, if it failed.
+    """
+    status = STATUS[outcome].name
+    span.set({words.RPC_STATUS: status})
+    span.end(None if outcome == OUTCOME_OK else status, why)
+
+
+def end_attempt(span: telemetry.ActiveSpan, outcome: Outcome, why: str) -> None:
+    """Ends an attempt; one whose caller has gone is not an error."""
+    span.set({words.OUTCOME: LABELS[outcome]})
+    failed = outcome not in {OUTCOME_OK, OUTCOME_CANCELLED}
+    span.end(STATUS[outcome].name if failed else None, why)
 
 
 class AttemptTrace:
-    """Spans of one attempt; made only while tracing is on."""
+    """Spans of one attempt; made only while tracing is on, and for what is sampled."""
 
-    __slots__ = ("_attempt", "_call", "_deployment")
+    __slots__ = ("_attempt", "_call", "_replica", "_reply", "_why")
 
-    def __init__(self, attempt: telemetry.ActiveSpan, deployment: str) -> None:
+    def __init__(self, attempt: telemetry.ActiveSpan, replica: ReplicaTrace) -> None:
         """Use `start`."""
         self._attempt = attempt
-        self._deployment = deployment
+        self._replica = replica
         self._call: telemetry.ActiveSpan | None = None
+        self._reply: telemetry.ActiveSpan | None = None
+        self._why = ""
 
     @classmethod
-    def start(
-        cls, envelope: RequestEnvelope, deployment: str, queue_wait_s: float
-    ) -> "AttemptTrace | None":
-        """Records the queue wait and begins the attempt; None while tracing is off."""
+    def start(cls, request: Ongoing, replica: ReplicaTrace) -> "AttemptTrace | NoTrace":
+        """Records the queue wait and begins the attempt."""
         if not telemetry.enabled():
-            return None
-        now_ns = time.time_ns()
+            return NO_TRACE
+        now_ns = telemetry.now_ns()
+        envelope, wait_s = request.envelope, request.queue_wait_s
         carrier = {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate}
-        wait = telemetry.span(
-            "queue wait",
-            "INTERNAL",
-            carrier,
-            attributes={"forebay.deployment": deployment},
-            start_time_ns=now_ns - int(queue_wait_s * 1e9),
-        )
-        if wait is not None:
-            wait.end(end_time_ns=now_ns)
-        span = telemetry.span(
-            "attempt",
+        cold = replica.waited(request.delivered_s - wait_s)
+        attributes: dict[str, telemetry.Value] = {
+            **replica.attributes,
+            words.REQUEST: envelope.request_id,
+            words.ATTEMPT: request.delivery,
+            words.QUEUE_WAIT: round(wait_s, 6),
+        }
+        if cold is not None:
+            attributes |= cold.attributes
+        attempt = telemetry.span(
+            names.ATTEMPT,
             "CONSUMER",
             carrier,
             attributes={
-                "messaging.system": "nats",
-                "messaging.operation.type": "process",
-                "forebay.deployment": deployment,
-                "forebay.request.id": envelope.request_id,
+                words.MESSAGING_SYSTEM: words.NATS,
+                words.OPERATION_NAME: "process",
+                words.OPERATION_TYPE: "process",
+                words.DESTINATION: subjects.request(replica.deployment),
+                words.DESTINATION_TEMPLATE: "forebay.request.{deployment}",
+                words.MESSAGE_ID: envelope.request_id,
+                words.BODY_SIZE: envelope.claim.length_bytes or len(envelope.body),
+                **attributes,
             },
             start_time_ns=now_ns,
         )
-        return cls(span, deployment) if span is not None else None
+        if attempt is None or not attempt.sampled:
+            return NO_TRACE
+        wait = telemetry.span(
+            names.QUEUE_WAIT,
+            "INTERNAL",
+            carrier,
+            attributes=attributes,
+            start_time_ns=now_ns - int(wait_s * 1e9),
+            links=(cold.link,) if cold is not None else (),
+        )
+        if wait is not None:
+            wait.end(end_time_ns=now_ns)
+        return cls(attempt, replica)
+
+    @property
+    def trace_id(self) -> str:
+        """Its trace: 32 hexadecimal digits."""
+        return self._attempt.traceparent[3:35]
 
     def call_triton(self) -> Metadata:
         """Begins the call; returns the metadata that carries its context to Triton."""
-        self._call = telemetry.span(
-            "triton ModelInfer",
-            "CLIENT",
-            self._attempt.carrier,
-            attributes={
-                "rpc.system": "grpc",
-                "rpc.method": "inference.GRPCInferenceService/ModelInfer",
-            },
-        )
+        self._call = self._replica.call_triton(self._attempt)
         return tuple(self._call.carrier.items()) if self._call is not None else ()
 
-    def reply(self, error: str | None) -> None:
-        """Ends the call, and records that the answer goes out."""
-        if self._call is not None:
-            self._call.end(error)
-            self._call = None
-        span = telemetry.span("reply", "PRODUCER", self._attempt.carrier)
-        if span is not None:
-            span.end()
+    def failed(self, why: str) -> None:
+        """Takes note of what went wrong."""
+        self._why = why
 
-    def end(self, error: str | None) -> None:
-        """Ends the attempt, and the call if it did not come back."""
+    def answered(self, answer: Answer) -> None:
+        """Ends the call with what Triton said."""
+        self._why = answer.message
         if self._call is not None:
-            self._call.end(error)
-        self._attempt.end(error)
+            end_call(self._call, answer.outcome, answer.message)
+            self._call = None
+
+    def reply(self, kept: bool) -> None:
+        """The answer goes out.
+
+        Args:
+            kept: to the stream of kept replies.
+        """
+        template = "forebay.kept.{request}" if kept else "forebay.reply.{router}.{request}"
+        self._reply = telemetry.span(
+            names.REPLY,
+            "PRODUCER",
+            self._attempt.carrier,
+            attributes={
+                words.MESSAGING_SYSTEM: words.NATS,
+                words.OPERATION_NAME: "publish",
+                words.OPERATION_TYPE: "send",
+                words.DESTINATION_TEMPLATE: template,
+            },
+        )
+
+    def end(self, outcome: Outcome) -> None:
+        """Ends the attempt, and what else has not ended."""
+        if self._call is not None:
+            end_call(self._call, outcome, self._why)
+        if self._reply is not None:
+            self._reply.end()
+        end_attempt(self._attempt, outcome, self._why)
+
+
+class NoTrace:
+    """An attempt of which nothing is recorded."""
+
+    __slots__ = ()
+    trace_id = ""
+
+    def call_triton(self) -> None:
+        """Triton gets no context: it would trace the call."""
+
+    def failed(self, why: str) -> None:
+        """Something went wrong."""
+
+    def answered(self, answer: Answer) -> None:
+        """Triton answered."""
+
+    def reply(self, kept: bool) -> None:
+        """The answer goes out."""
+
+    def end(self, outcome: Outcome) -> None:
+        """The attempt is over."""
+
+
+NO_TRACE = NoTrace()

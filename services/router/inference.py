@@ -24,10 +24,11 @@ from services.router.idempotency import KeptReplies, keyed_request_id
 from services.router.pending import PendingCall, PendingCalls
 from services.router.queue import RequestQueue
 from services.runtime import telemetry
+from services.runtime import trace_words as words
 from services.runtime.clock import Clock
 from services.wire import names, request_check, subjects
 from services.wire.nats_link import NatsLink
-from services.wire.outcomes import LABELS, OutcomeError
+from services.wire.outcomes import LABELS, STATUS, OutcomeError
 
 REPLY_MARGIN_S = 0.05
 """How long before the caller's deadline the router answers, so that the reason still arrives."""
@@ -46,6 +47,7 @@ class Caller:
         tracestate: vendor part of it.
         request_id: set as soon as it is known, for trailers and logs.
         trace_id: likewise.
+        deployment: likewise, if there is one of the name.
     """
 
     remaining_s: float | None
@@ -53,6 +55,7 @@ class Caller:
     tracestate: str = ""
     request_id: str = ""
     trace_id: str = ""
+    deployment: str = ""
 
 
 class InferenceCore:
@@ -101,7 +104,7 @@ class InferenceCore:
         try:
             checked = request_check.check(body)
             deployment = self._deployment(checked.deployment)
-            deployment_id = checked.deployment
+            deployment_id = caller.deployment = checked.deployment
             call = self._admit(body, checked, deployment, caller)
             # The envelope or the arena has it now; waiting must not hold it a second time.
             del body
@@ -222,14 +225,19 @@ class InferenceCore:
             self._queue.publish(call)
             return
         span = telemetry.span(
-            f"publish {call.deployment}",
+            "publish request",
             "PRODUCER",
             {"traceparent": caller.traceparent, "tracestate": caller.tracestate},
             attributes={
-                "messaging.system": "nats",
-                "messaging.destination.name": subjects.request(call.deployment),
-                "messaging.operation.type": "send",
-                "forebay.request.id": call.request_id,
+                words.MESSAGING_SYSTEM: words.NATS,
+                words.OPERATION_NAME: "publish",
+                words.OPERATION_TYPE: "send",
+                words.DESTINATION: subjects.request(call.deployment),
+                words.DESTINATION_TEMPLATE: "forebay.request.{deployment}",
+                words.MESSAGE_ID: call.message_id,
+                words.BODY_SIZE: call.size,
+                words.DEPLOYMENT: call.deployment,
+                words.REQUEST: call.request_id,
             },
         )
         assert span is not None
@@ -237,7 +245,7 @@ class InferenceCore:
         try:
             self._queue.publish(call)
         except OutcomeError as error:
-            span.end(error=LABELS[error.outcome])
+            span.end(STATUS[error.outcome].name, error.message)
             raise
         span.end()
 

@@ -18,6 +18,7 @@ from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL, OUTCOME_INVALID_ARGUMENT
 from forebay.v1.inference_pb2 import InferResponse
 from services.router.inference import Caller, InferenceCore
 from services.router.refusals import status_of
+from services.router.spans import CANCELLED, end_server_span, server_span
 from services.runtime import telemetry
 from services.wire.outcomes import LABELS, OutcomeError
 
@@ -84,7 +85,7 @@ class InferServicer:
     async def _call(self, context: grpc.aio.ServicerContext, method: str) -> bytes:
         caller = caller_of(context)
         span = server_span(method, caller) if telemetry.enabled() else None
-        failed: str | None = "cancelled"
+        failed: OutcomeError | str | None = CANCELLED
         try:
             response = await self._core.infer(await _read(context), caller)
             failed = None
@@ -96,7 +97,7 @@ class InferServicer:
             )
             return response
         except OutcomeError as error:
-            failed = LABELS[error.outcome]
+            failed = error
             await abort(context, error, caller)
         except asyncio.CancelledError:
             raise
@@ -106,8 +107,7 @@ class InferServicer:
             raise await abort_internal(context, caller) from error
         finally:
             if span is not None:
-                span.set(forebay__request__id=caller.request_id)
-                span.end(error=failed)
+                end_server_span(span, caller, failed)
 
 
 async def _read(context: grpc.aio.ServicerContext) -> bytes:
@@ -127,19 +127,6 @@ def caller_of(context: grpc.aio.ServicerContext) -> Caller:
         elif key == "tracestate":
             tracestate = value
     return Caller(context.time_remaining(), traceparent, tracestate)
-
-
-def server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
-    """The span of a call, of which the caller's further spans are children; None if off."""
-    span = telemetry.span(
-        method,
-        "SERVER",
-        {"traceparent": caller.traceparent, "tracestate": caller.tracestate},
-        attributes={"rpc.system": "grpc", "rpc.method": method},
-    )
-    if span is not None:
-        caller.traceparent, caller.tracestate = span.traceparent, span.tracestate
-    return span
 
 
 def shortened(message: str) -> str:

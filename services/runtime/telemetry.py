@@ -7,63 +7,156 @@ off. Off, the SDK is not even imported, and `span()` is one comparison.
 
 import os
 import re
+import sys
+import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from services.runtime import trace_words as words
 
 if TYPE_CHECKING:
-    from opentelemetry.trace import Link, Span, SpanKind
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Link, Span, SpanKind, Status
+
+    from services.runtime.span_export import Ids as _Ids
+    from services.runtime.span_export import SpanExport
+
+CLIENT = "client"
+
+Value = str | int | float | bool
+
+MAX_DESCRIPTION_CHARACTERS = 300
+"""Of an error in a span; the whole message is the caller's, and in the log."""
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 _tracing: "_Tracing | None" = None
 
 
-class _Tracing:
-    """The SDK, imported and set up."""
+@dataclass(frozen=True, slots=True)
+class LinkTo:
+    """Another span that one has to do with and is no part of.
 
-    def __init__(self, service: str) -> None:
+    Attributes:
+        carrier: its W3C context.
+        attributes: what it has to do with it.
+    """
+
+    carrier: Mapping[str, str]
+    attributes: Mapping[str, Value] = field(default_factory=dict)
+
+
+class _Tracing:
+    """The API, with what makes spans: a provider of our own, or the one of a user's program."""
+
+    def __init__(
+        self, provider: "TracerProvider", ids: "_Ids", export: "SpanExport | None"
+    ) -> None:
         from opentelemetry import trace
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.resources import Resource
-        from opentelemetry.sdk.trace import TracerProvider
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-        name = os.environ.get("OTEL_SERVICE_NAME", f"forebay-{service.replace('_', '-')}")
-        self.provider = TracerProvider(resource=Resource.create({"service.name": name}))
-        self.provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self.tracer = self.provider.get_tracer("forebay")
+        self.ids = ids
+        self.export = export
+        self.tracer = provider.get_tracer("forebay")
         self.propagator = TraceContextTextMapPropagator()
         self.kinds = {kind.name: kind for kind in trace.SpanKind}
-        self.set_span_in_context = trace.set_span_in_context
-        self.error_status = trace.Status(trace.StatusCode.ERROR)
+        self._provider = provider
         self._trace = trace
 
-    def link(self, carrier: Mapping[str, str]) -> "Link":
+    @classmethod
+    def of_our_own(cls, service: str) -> "_Tracing":
+        """Spans go where OTEL_EXPORTER_OTLP_* say."""
+        from opentelemetry.sdk.trace import TracerProvider
+
+        from services.runtime import span_export
+        from services.runtime.clock import SystemClock
+
+        if service != CLIENT:
+            # In a service the logs are ours; in a user's program they are the user's.
+            span_export.quieten_library()
+        ids = span_export.Ids()
+        export = span_export.SpanExport(SystemClock(), span_export.exporter())
+        provider = TracerProvider(
+            resource=span_export.resource(service),
+            id_generator=ids,
+            # A service flushes for a time that is bounded; a user's program when it ends.
+            shutdown_on_exit=service == CLIENT,
+        )
+        provider.add_span_processor(export)
+        return cls(provider, ids, export)
+
+    def failed(self, description: str) -> "Status":
+        """The status of a span that failed."""
+        return self._trace.Status(self._trace.StatusCode.ERROR, description or None)
+
+    def link(self, other: LinkTo) -> "Link":
         """A link to the W3C context in a carrier."""
-        there = self._trace.get_current_span(self.propagator.extract(carrier))
-        return self._trace.Link(there.get_span_context())
+        there = self._trace.get_current_span(self.propagator.extract(other.carrier))
+        return self._trace.Link(there.get_span_context(), dict(other.attributes))
+
+    def shutdown(self) -> None:
+        """Exports what is left, if the exporter is ours."""
+        if self.export is not None:
+            self._provider.shutdown()
 
 
 def configure(service: str) -> None:
-    """Turns tracing on if the environment names an exporter."""
+    """Turns tracing on if the environment names an exporter.
+
+    Args:
+        service: such as `router`; CLIENT in a user's program, where a tracer provider that the
+            program has set for itself is used instead.
+
+    Raises:
+        ValueError: if the environment names a protocol that there is none for.
+    """
     global _tracing
-    wanted = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
+    _tracing = None
+    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return
+    users = _users_provider() if service == CLIENT else None
+    if users is not None:
+        from services.runtime import span_export
+
+        _tracing = _Tracing(users, span_export.Ids(), None)
+    elif os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get(
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
-    )
-    disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    _tracing = _Tracing(service) if wanted and not disabled else None
+    ):
+        _tracing = _Tracing.of_our_own(service)
+
+
+def _users_provider() -> "TracerProvider | None":
+    """What a user's program has set with `opentelemetry.trace.set_tracer_provider`."""
+    # Whoever has set one has imported this; importing it for everyone costs 20 ms.
+    if "opentelemetry.sdk.trace" not in sys.modules:
+        return None
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = trace.get_tracer_provider()
+    return provider if isinstance(provider, TracerProvider) else None
 
 
 def shutdown() -> None:
-    """Exports what is left."""
+    """Exports what is left, for a few seconds at most."""
     if _tracing is not None:
-        _tracing.provider.shutdown()
+        _tracing.shutdown()
 
 
 def enabled() -> bool:
     """Whether spans are made."""
     return _tracing is not None
+
+
+def export() -> "SpanExport | None":
+    """The way of spans out of this process; None while tracing is off."""
+    return _tracing.export if _tracing is not None else None
+
+
+def now_ns() -> int:
+    """Nanoseconds since the epoch, which is what spans are dated by."""
+    return time.time_ns()
 
 
 def trace_id(traceparent: str) -> str | None:
@@ -72,35 +165,67 @@ def trace_id(traceparent: str) -> str | None:
     return match.group(1) if match else None
 
 
+def traceparent_of(trace: int, span_id: int, sampled: bool) -> str:
+    """The W3C traceparent of a span with these ids."""
+    return f"00-{trace:032x}-{span_id:016x}-{int(sampled):02x}"
+
+
 class ActiveSpan:
     """A span that is being recorded; ended once, explicitly."""
 
-    __slots__ = ("_span", "carrier")
+    __slots__ = ("_span",)
 
-    def __init__(self, span: "Span", carrier: dict[str, str]) -> None:
+    def __init__(self, span: "Span") -> None:
         self._span = span
-        self.carrier = carrier
+
+    @property
+    def carrier(self) -> dict[str, str]:
+        """W3C context of this span as a carrier."""
+        context = self._span.get_span_context()
+        made = {
+            "traceparent": f"00-{context.trace_id:032x}-{context.span_id:016x}-"
+            f"{context.trace_flags:02x}"
+        }
+        if context.trace_state:
+            made["tracestate"] = context.trace_state.to_header()
+        return made
 
     @property
     def traceparent(self) -> str:
         """W3C context of this span, to hand to the next hop."""
-        return self.carrier.get("traceparent", "")
+        return self.carrier["traceparent"]
 
     @property
     def tracestate(self) -> str:
         """Vendor part of the W3C context."""
         return self.carrier.get("tracestate", "")
 
-    def set(self, **attributes: str | int | float | bool) -> None:
-        """Sets attributes; underscores that are doubled become dots."""
-        for key, value in attributes.items():
-            self._span.set_attribute(key.replace("__", "."), value)
+    @property
+    def sampled(self) -> bool:
+        """Whether it is recorded; if not, its context travels all the same."""
+        return bool(self._span.get_span_context().trace_flags.sampled)
 
-    def end(self, error: str | None = None, end_time_ns: int | None = None) -> None:
-        """Ends the span; `error` marks it failed and says why."""
-        if error is not None and _tracing is not None:
-            self._span.set_status(_tracing.error_status)
-            self._span.set_attribute("error.type", error)
+    def set(self, attributes: Mapping[str, Value]) -> None:
+        """Sets attributes, by the names in `trace_words`."""
+        self._span.set_attributes(attributes)
+
+    def fail(self, error: str, description: str = "") -> None:
+        """Marks it failed.
+
+        Args:
+            error: what kind of error; low in number.
+            description: what a person reads; cut at MAX_DESCRIPTION_CHARACTERS.
+        """
+        if _tracing is not None:
+            self._span.set_status(_tracing.failed(description[:MAX_DESCRIPTION_CHARACTERS]))
+        self._span.set_attribute(words.ERROR_TYPE, error)
+
+    def end(
+        self, error: str | None = None, description: str = "", end_time_ns: int | None = None
+    ) -> None:
+        """Ends the span; `error` marks it failed, as `fail`."""
+        if error is not None:
+            self.fail(error, description)
         self._span.end(end_time_ns)
 
 
@@ -109,9 +234,10 @@ def span(
     kind: str,
     carrier: Mapping[str, str],
     *,
-    attributes: Mapping[str, Any] | None = None,
+    attributes: Mapping[str, Value] | None = None,
     start_time_ns: int | None = None,
-    links: Sequence[Mapping[str, str]] = (),
+    links: Sequence[LinkTo] = (),
+    ids: tuple[int, int] | None = None,
 ) -> ActiveSpan | None:
     """Starts a span whose parent is the W3C context in a carrier; None while tracing is off.
 
@@ -119,23 +245,26 @@ def span(
         name: low in number: no ids in it.
         kind: INTERNAL, SERVER, CLIENT, PRODUCER or CONSUMER.
         carrier: `traceparent` and, if there is one, `tracestate`; empty for a root span.
-        attributes: by their semantic-convention names.
+        attributes: by the names in `trace_words`.
         start_time_ns: nanoseconds since the epoch, if it began before now.
-        links: carriers of other contexts that it has to do with and is no part of.
+        links: other spans that it has to do with and is no part of.
+        ids: trace and span id of a root span, where others must be able to know them.
     """
     tracing = _tracing
     if tracing is None:
         return None
     context = tracing.propagator.extract(carrier)
     span_kind: SpanKind = tracing.kinds[kind]
-    started = tracing.tracer.start_span(
-        name,
-        context,
-        span_kind,
-        attributes=attributes,
-        links=[tracing.link(other) for other in links],
-        start_time=start_time_ns,
-    )
-    out: dict[str, str] = {}
-    tracing.propagator.inject(out, tracing.set_span_in_context(started))
-    return ActiveSpan(started, out)
+    tracing.ids.given = ids
+    try:
+        started = tracing.tracer.start_span(
+            name,
+            context,
+            span_kind,
+            attributes=attributes,
+            links=[tracing.link(other) for other in links] if links else None,
+            start_time=start_time_ns,
+        )
+    finally:
+        tracing.ids.given = None
+    return ActiveSpan(started)

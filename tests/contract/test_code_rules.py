@@ -16,7 +16,7 @@ CODE = ("forebay", "services", "tests", "examples", "scripts", "benchmarks")
 # The only file that asks what time it is.
 CLOCK = "services/runtime/clock.py"
 # Where spans need the wall clock in nanoseconds, which the Clock does not give.
-SPAN_CLOCKS = frozenset({"services/node_agent/tracing.py"})
+SPAN_CLOCKS = frozenset({"services/runtime/telemetry.py"})
 _ASKS_THE_TIME = re.compile(
     r"time\.(?:time|monotonic|perf_counter)(?:_ns)?|(?:datetime\.)?(?:datetime\.(?:utc)?now|date\.today)"
 )

@@ -117,7 +117,7 @@ def test_a_call_is_a_client_span_whose_context_goes_to_the_router(
     assert int(traceparent.rpartition("-")[2], 16) & 1, "sampled"
     attributes = {item.key: item.value.string_value for item in span.attributes}
     assert attributes["forebay.deployment"] == "known"
-    assert attributes["forebay.request_id"] == "r" * 32
+    assert attributes["forebay.request.id"] == "r" * 32
 
 
 @pytest.mark.parametrize("exporting", [True, False])

@@ -42,10 +42,10 @@ async def test_the_spans_of_a_submission_are_its_callers(
     assert task.trace_id == "a" * 32
     trailers = dict(await call.trailing_metadata())
     assert trailers["forebay-trace-id"] == "a" * 32
-    wanted = {"forebay.v1.TaskService/SubmitTask", "publish echo"}
+    wanted = {"forebay.v1.TaskService/SubmitTask", "publish task"}
     await eventually(lambda: set(receiver.trace("a" * 32)) == wanted)
     spans = {name: span for name, (_, span) in receiver.trace("a" * 32).items()}
-    server, publish = spans["forebay.v1.TaskService/SubmitTask"], spans["publish echo"]
+    server, publish = spans["forebay.v1.TaskService/SubmitTask"], spans["publish task"]
     assert server.parent_span_id.hex() == "b" * 16
     assert publish.parent_span_id == server.span_id
     # What runs the task goes on from the publish.
@@ -58,4 +58,4 @@ async def test_a_task_without_a_callers_trace_has_one_of_its_own(
 ) -> None:
     task = await station.submit()
     assert len(task.trace_id) == 32
-    await eventually(lambda: "publish echo" in receiver.trace(task.trace_id))
+    await eventually(lambda: "publish task" in receiver.trace(task.trace_id))

@@ -50,7 +50,7 @@ def call(mesh: ForebayUp, word: bytes, traceparent: str | None = None) -> dict[s
 
 EXPECTED = {
     "forebay.v1.RouterService/Infer": "forebay-router",
-    "publish said": "forebay-router",
+    "publish request": "forebay-router",
     "queue wait": "forebay-node-agent",
     "attempt": "forebay-node-agent",
     "triton ModelInfer": "forebay-node-agent",
@@ -67,9 +67,9 @@ async def test_the_spans_of_a_request_form_one_tree(
     assert {name: service for name, (service, _) in trace.items()} == EXPECTED
     spans = {name: span for name, (_, span) in trace.items()}
     parents = {
-        "publish said": "forebay.v1.RouterService/Infer",
-        "queue wait": "publish said",
-        "attempt": "publish said",
+        "publish request": "forebay.v1.RouterService/Infer",
+        "queue wait": "publish request",
+        "attempt": "publish request",
         "triton ModelInfer": "attempt",
         "reply": "attempt",
     }

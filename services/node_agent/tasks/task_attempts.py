@@ -28,9 +28,9 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_trace import TaskTrace
 from services.node_agent.tasks.usage_notes import UsageNotes
+from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime.clock import Clock
-from services.wire.outcomes import LABELS
 from services.wire.tasks import states
 
 log = structlog.get_logger()
@@ -90,6 +90,7 @@ class TaskAttempts:
         tallies: Tallies,
         usage: UsageNotes,
         give_up: Callable[[str], None],
+        trace: ReplicaTrace,
     ) -> None:
         """Holds nothing.
 
@@ -102,6 +103,7 @@ class TaskAttempts:
             tallies: what is counted.
             usage: what was done for whom.
             give_up: has Triton started anew, and says why.
+            trace: what spans say of the replica.
         """
         self._share = share
         self._slots = slots
@@ -111,6 +113,7 @@ class TaskAttempts:
         self._tallies = tallies
         self._usage = usage
         self._give_up = give_up
+        self._trace = trace
         self._leaving = False
         self._unstored_count = 0
         self._unstored_bytes = 0
@@ -275,28 +278,27 @@ class TaskAttempts:
         task.started_server_s = settlement.now_s()
         slots.started(id(task), task.started_s, task.alone)
         settlement.tell(task, states.RUNNING)
-        trace = TaskTrace.start(task.envelope, task.attempt)
-        outcome = OUTCOME_CANCELLED
+        trace = TaskTrace.start(task, self._trace)
+        outcome, why = OUTCOME_CANCELLED, ""
         try:
             body = timeout_parameter.with_timeout(
                 task.envelope.body, max(1, int(task.limit_s * 1000))
             )
-            metadata = trace.call_triton() if trace is not None else None
-            answer = await attempt.infer(body, self._client, metadata)
-            outcome = answer.outcome
+            answer = await attempt.infer(body, self._client, trace.call_triton())
+            outcome, why = answer.outcome, answer.message
         except attempt.ReplicaLostError as error:
-            outcome = OUTCOME_UNAVAILABLE
-            return self._lost(task, str(error)), 0
+            outcome, why, answer = OUTCOME_UNAVAILABLE, str(error), None
         finally:
             task.stopped_s = self._clock.monotonic_s()
             slots.stopped(id(task), task.stopped_s, task.alone)
             self._tallies.count_task(outcome)
             self._note_usage(task, task.stopped_s - task.started_s)
-            if trace is not None:
-                trace.end(None if outcome == OUTCOME_OK else LABELS[outcome])
+            trace.stopped(outcome, why)
+        if answer is None:
+            return trace.settled(self._lost(task, why)), 0
         self.answered_count += 1
         self._tallies.served(task.stopped_s - task.started_s)
-        return self._answered(task, answer), len(answer.body)
+        return trace.settled(self._answered(task, answer)), len(answer.body)
 
     def _answered(self, task: OngoingTask, answer: Answer) -> _Ending:
         settlement = self._settlement

@@ -16,6 +16,7 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import UNFILLED_S, Slots
 from services.node_agent.tasks.task_attempts import Share, TaskAttempts
 from services.node_agent.tasks.usage_notes import UsageNotes
+from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
@@ -50,6 +51,7 @@ class TaskIntake:
         tallies: Tallies,
         usage: UsageNotes,
         give_up: Callable[[str], None],
+        trace: ReplicaTrace,
     ) -> None:
         """Takes nothing until `run`.
 
@@ -67,6 +69,7 @@ class TaskIntake:
             tallies: what is counted.
             usage: what was done for whom.
             give_up: has Triton started anew, and says why.
+            trace: what spans say of the replica.
         """
         self._deployment = share.deployment
         self._slots = slots
@@ -76,7 +79,7 @@ class TaskIntake:
         self._lanes = Lanes()
         self._settlement = Settlement(replica_id, node, ledger, link, server_clock, self._returns)
         self._attempts = TaskAttempts(
-            share, slots, client, clock, self._settlement, tallies, usage, give_up
+            share, slots, client, clock, self._settlement, tallies, usage, give_up, trace
         )
         self._inbox = f"_INBOX.{secrets.token_hex(8)}"
         self._subscriptions: list[Subscription] = []

@@ -15,10 +15,12 @@ from forebay.v1.envelope_pb2 import (
     OUTCOME_UNAVAILABLE,
 )
 from services.router.inference import Caller
-from services.router.servicers import abort, abort_internal, caller_of, server_span
+from services.router.servicers import abort, abort_internal, caller_of
+from services.router.spans import CANCELLED, end_server_span, server_span
 from services.runtime import telemetry
+from services.runtime import trace_words as words
 from services.wire import names
-from services.wire.outcomes import LABELS, OutcomeError
+from services.wire.outcomes import OutcomeError
 from services.wire.stored_publisher import NotStoredError, StreamFullError
 from services.wire.tasks.ledger import task_ids
 from services.wire.tenants import DEFAULT_TENANT, tenant_of
@@ -26,6 +28,9 @@ from services.wire.tenants import DEFAULT_TENANT, tenant_of
 log = structlog.get_logger()
 
 TASK_SERVICE = "forebay.v1.TaskService"
+
+MANY = "SubmitTasks"
+"""The method that takes a stream of tasks."""
 
 REFUSED = "task_call.refused"
 """What the log calls a refusal."""
@@ -38,10 +43,14 @@ class TaskCall:
     Attributes:
         caller: its ids and its trace.
         tenant: whom it speaks for.
+        many: it may bring any number of tasks, which have no spans of their own in its trace.
+        stored_count: tasks that it stored.
     """
 
     caller: Caller
     tenant: str = DEFAULT_TENANT
+    many: bool = False
+    stored_count: int = 0
 
 
 @asynccontextmanager
@@ -57,16 +66,16 @@ async def open_call(context: grpc.aio.ServicerContext, method: str) -> AsyncIter
     span = server_span(name, caller) if telemetry.enabled() else None
     caller.request_id = os.urandom(16).hex()
     caller.trace_id = telemetry.trace_id(caller.traceparent) or caller.request_id
-    failed: str | None = "cancelled"
+    failed: OutcomeError | str | None = CANCELLED
+    call = TaskCall(caller, many=method == MANY)
     try:
-        call = TaskCall(caller)
         call.tenant = tenant_of(context.invocation_metadata())
         context.set_trailing_metadata((("forebay-trace-id", caller.trace_id),))
         yield call
         failed = None
     except (OutcomeError, NotStoredError, nats.errors.Error, TimeoutError) as error:
         outcome_error = outcome_of(error)
-        failed = LABELS[outcome_error.outcome]
+        failed = outcome_error
         await abort(context, outcome_error, caller, REFUSED)
     except grpc.aio.AbortError:
         raise
@@ -76,7 +85,9 @@ async def open_call(context: grpc.aio.ServicerContext, method: str) -> AsyncIter
         raise await abort_internal(context, caller, REFUSED) from error
     finally:
         if span is not None:
-            span.end(error=failed)
+            if call.stored_count:
+                span.set({words.TASK_COUNT: call.stored_count})
+            end_server_span(span, caller, failed)
 
 
 def outcome_of(error: Exception) -> OutcomeError:

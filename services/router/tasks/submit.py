@@ -31,9 +31,10 @@ from services.router.tasks.gathering import Gathering
 from services.router.tasks.notices import WaitingNotices
 from services.router.tasks.room import Room
 from services.runtime import telemetry
+from services.runtime import trace_words as words
 from services.wire import names
 from services.wire.nats_link import NatsLink
-from services.wire.outcomes import LABELS, OutcomeError
+from services.wire.outcomes import LABELS, STATUS, OutcomeError
 from services.wire.server_clock import ServerClock
 from services.wire.stored_publisher import NotStoredError, Stored, StreamFullError
 from services.wire.tasks import streams, subjects
@@ -118,7 +119,7 @@ class Submitter:
         with self._counted(submitted.request.model_name):
             deployment = self._deployment(submitted.request.model_name)
             envelope = self._envelope(submitted, deployment, call)
-            return envelope, await self._traced(envelope)
+            return envelope, await self._traced(envelope, call)
 
     async def store_again(self, dead: DeadTask, call: TaskCall) -> tuple[TaskEnvelope, bool]:
         """Stores a failed task as a new one, unless that was done; otherwise as `submit`."""
@@ -129,7 +130,7 @@ class Submitter:
         with self._counted(dead.envelope.deployment):
             deployment = self._deployment(dead.envelope.deployment)
             envelope = self._envelope(submitted, deployment, call, dead.envelope.task)
-            return envelope, await self._traced(envelope)
+            return envelope, await self._traced(envelope, call)
 
     @contextmanager
     def _counted(self, deployment_id: str) -> Iterator[None]:
@@ -204,33 +205,32 @@ class Submitter:
             f"deployment of that name (deployed: {known})",
         )
 
-    async def _traced(self, envelope: TaskEnvelope) -> bool:
-        if not telemetry.enabled():
-            return await self._once(envelope)
+    async def _traced(self, envelope: TaskEnvelope, call: TaskCall) -> bool:
+        call.caller.deployment = envelope.deployment
+        if not telemetry.enabled() or call.many:
+            # Of a million tasks, each attempt links to the call that brought them.
+            is_new = await self._once(envelope)
+            call.stored_count += is_new
+            return is_new
         span = telemetry.span(
-            f"publish {envelope.deployment}",
+            "publish task",
             "PRODUCER",
             {"traceparent": envelope.traceparent, "tracestate": envelope.tracestate},
-            attributes={
-                "messaging.system": "nats",
-                "messaging.destination.name": subjects.lane(
-                    envelope.deployment, envelope.task.priority
-                ),
-                "messaging.operation.type": "send",
-                "forebay.task.id": envelope.task_id,
-            },
+            attributes=_publish_attributes(envelope),
         )
         assert span is not None
         envelope.traceparent, envelope.tracestate = span.traceparent, span.tracestate
-        failed: str | None = "cancelled"
         try:
             is_new = await self._once(envelope)
-            failed = None
+            call.stored_count += is_new
         except OutcomeError as error:
-            failed = LABELS[error.outcome]
+            span.fail(STATUS[error.outcome].name, error.message)
+            raise
+        except asyncio.CancelledError:
+            span.fail("CANCELLED")
             raise
         finally:
-            span.end(error=failed)
+            span.end()
         return is_new
 
     async def _once(self, envelope: TaskEnvelope) -> bool:
@@ -324,6 +324,24 @@ class Submitter:
             "it again with the same idempotency_key, or batch and batch_index: it is stored once",
             retry_after_s=1.0,
         )
+
+
+def _publish_attributes(envelope: TaskEnvelope) -> dict[str, telemetry.Value]:
+    task = envelope.task
+    attributes: dict[str, telemetry.Value] = {
+        words.MESSAGING_SYSTEM: words.NATS,
+        words.OPERATION_NAME: "publish",
+        words.OPERATION_TYPE: "send",
+        words.DESTINATION: subjects.lane(envelope.deployment, task.priority),
+        words.DESTINATION_TEMPLATE: "forebay.task.{deployment}.{priority}.>",
+        words.MESSAGE_ID: envelope.task_id,
+        words.BODY_SIZE: len(envelope.body),
+        words.DEPLOYMENT: envelope.deployment,
+        words.TASK: envelope.task_id,
+    }
+    if task.batch:
+        attributes[words.BATCH] = task.batch
+    return attributes
 
 
 def _reason(error: Exception) -> str:

@@ -4,10 +4,11 @@ Agents count since they started; here the differences are added up, so that tota
 replicas come and go, and windows hold only what happened in them.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.metrics.window import Histogram, HistogramWindow, Sum, difference
+from services.metrics.window import Exemplar, Histogram, HistogramWindow, Sum, difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +26,16 @@ class Durations:
     """One kind of duration of one deployment: all since it is known, and the last window.
 
     Attributes:
+        exemplars: the last one heard of for each bucket of the total, and when, in monotonic
+            seconds: clocks of nodes may be wrong.
         told: which state of the window its reader has told last, and when; its reader's own.
     """
 
-    __slots__ = ("told", "total", "window")
+    __slots__ = ("exemplars", "told", "total", "window")
 
     def __init__(self, window_s: float) -> None:
         self.total: Sum | None = None
+        self.exemplars: dict[int, tuple[Exemplar, float]] = {}
         self.told: tuple[int, int, float] = (-1, -1, float("-inf"))
         self.window = HistogramWindow(window_s)
 
@@ -44,6 +48,17 @@ class Durations:
         observed = difference(before, now)
         self.total.add(observed)
         self.window.add(now_s, observed)
+        if now.exemplars:
+            self._remember(now_s, self.total, before.exemplars if before else (), now.exemplars)
+
+    def _remember(
+        self, now_s: float, total: Sum, before: tuple[Exemplar, ...], now: tuple[Exemplar, ...]
+    ) -> None:
+        known = frozenset(before)
+        for exemplar in now:
+            if exemplar not in known:
+                bucket = bisect_left(total.bounds_s, exemplar.value_s)
+                self.exemplars[bucket] = (exemplar, now_s)
 
 
 @dataclass(slots=True)

@@ -4,23 +4,27 @@ import asyncio
 import gc
 
 import grpc.aio
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from forebay.v1 import node_pb2_grpc
 from services.metrics import exposition, window
-from services.metrics.http_server import HttpServer, MakePage, Page
+from services.metrics.declared import DeclaredDeployments
+from services.metrics.exposition import Exposition
+from services.metrics.http_server import HttpServer, MakeAcceptedPage, MakePage, Page
 from services.metrics.loads import LoadTable
 from services.metrics.metrics_service import MetricsService
 from services.metrics.node_service import NodeService
 from services.metrics.nodes import NodeTable
+from services.metrics.page.recent_decisions import RecentDecisions
+from services.metrics.page.routes import Routes
+from services.metrics.page.sampler import Sampler
 from services.metrics.queues import Queues
 from services.metrics.replica_logs import ReplicaLogs
 from services.metrics.settings import MetricsSettings
 from services.metrics.snapshots import Mesh
+from services.metrics.stream_sizes import StreamSizes
 from services.metrics.task_queues import TaskQueues
 from services.runtime import garbage, process
-from services.runtime.clock import SystemClock
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
 from services.wire import streams
@@ -58,7 +62,12 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
     mesh = Mesh(nodes, LoadTable(settings.window_s), queues, tasks, clock)
     sessions = NodeService(mesh, ReplicaLogs(link), clock, settings.report_interval_s)
     snapshots = MetricsService(mesh, clock)
-    http = HttpServer(_pages(exposition.registry(mesh, lambda: link.connected), link))
+    sizes = StreamSizes(link, clock)
+    told = _exposition(mesh, deployments, sizes, link, clock)
+    sampler = Sampler(mesh, deployments, clock, settings.node_grace_s)
+    decisions = RecentDecisions(link)
+    page = Routes(sampler, decisions, lambda: link.connected)
+    http = HttpServer(_pages(link), page.find, {"/metrics": _metrics_page(told)})
 
     server = grpc.aio.server(options=SERVER_OPTIONS)
     node_pb2_grpc.add_NodeServiceServicer_to_server(sessions, server)
@@ -75,7 +84,10 @@ async def serve(settings: MetricsSettings, stopping: asyncio.Event) -> None:
             deployments=deployments.run(),
             queues=queues.run(),
             tasks=tasks.run(),
+            sizes=sizes.run(),
             forget=_forget(mesh),
+            page=sampler.run(),
+            decisions=decisions.run(),
             health=_keep_health(health, link),
         )
     finally:
@@ -105,22 +117,39 @@ async def _forget(mesh: Mesh) -> None:
         await asyncio.sleep(FORGET_INTERVAL_S)
 
 
-def _pages(registry: CollectorRegistry, link: NatsLink) -> dict[str, MakePage]:
+def _exposition(
+    mesh: Mesh, deployments: KvMirror, sizes: StreamSizes, link: NatsLink, clock: Clock
+) -> Exposition:
+    declared = DeclaredDeployments()
+    return Exposition(
+        mesh,
+        clock,
+        lambda: link.connected,
+        lambda: declared.update(deployments.entries("spec.")),
+        sizes.current,
+    )
+
+
+def _metrics_page(told: Exposition) -> MakeAcceptedPage:
     # One scrape at a time: that of a large mesh takes seconds, and tens of megabytes.
     scraping = asyncio.Lock()
 
-    async def metrics() -> Page:
+    async def metrics(accept: str) -> Page:
         async with scraping:
             # In a thread, or agents and autoscalers would wait for as long.
-            body = await asyncio.to_thread(exposition.text, exposition.collected(registry))
-        return Page(200, body, CONTENT_TYPE_PLAIN_0_0_4)
+            body, content_type = await asyncio.to_thread(exposition.encode, told.look(), accept)
+        return Page(200, body, content_type)
 
+    return metrics
+
+
+def _pages(link: NatsLink) -> dict[str, MakePage]:
     async def healthz() -> Page:
         if link.connected:
             return Page(200, b"serving\n")
         return Page(503, b"not serving: not connected to NATS\n")
 
-    return {"/metrics": metrics, "/healthz": healthz}
+    return {"/healthz": healthz}
 
 
 if __name__ == "__main__":

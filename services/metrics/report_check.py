@@ -13,6 +13,7 @@ from itertools import pairwise
 
 from forebay.v1.node_pb2 import Gpu, NodeReport, ReplicaStatus
 from forebay.v1.node_pb2 import Histogram as HistogramMessage
+from services.metrics import exemplars
 from services.metrics.window import Histogram
 from services.wire import names
 
@@ -128,7 +129,11 @@ def histogram(message: HistogramMessage, before: Histogram | None, field: str) -
         raise ReportError(Refusal.HISTOGRAM, f"{field}.counts: each must be 0 to {MAX_COUNT}")
     if not 0 <= message.sum_s < math.inf:
         raise ReportError(Refusal.HISTOGRAM, f"{field}.sum_s = {message.sum_s}: must be 0 or more")
-    return Histogram(bounds_s, counts, message.sum_s)
+    try:
+        traced = exemplars.read(message)
+    except ValueError as error:
+        raise ReportError(Refusal.HISTOGRAM, f"{field}.{error}") from error
+    return Histogram(bounds_s, counts, message.sum_s, traced)
 
 
 def _check_bounds(bounds_s: tuple[float, ...], field: str) -> None:

@@ -19,12 +19,25 @@ windows for each deployment: 80 MB with 10,000 busy deployments."""
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One of the observed durations, in seconds, and the trace that shows it."""
+
+    value_s: float
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Histogram:
-    """Observed durations: bucket i counts those at most bounds_s[i], the last one the rest."""
+    """Observed durations: bucket i counts those at most bounds_s[i], the last one the rest.
+
+    Attributes:
+        exemplars: at most one for each bucket.
+    """
 
     bounds_s: tuple[float, ...]
     counts: tuple[int, ...]
     sum_s: float
+    exemplars: tuple[Exemplar, ...] = ()
 
     @property
     def count(self) -> int:
@@ -94,6 +107,11 @@ class Sum:
                 counts[bisect_left(self._bounds_s, uppers_s[index])] += n
                 self.count += n
         self._sum_s += observed.sum_s
+
+    @property
+    def bounds_s(self) -> tuple[float, ...]:
+        """Upper bounds of its buckets."""
+        return self._bounds_s
 
     def subtract(self, part: "Sum") -> None:
         """Takes off what was added to both; `part` began with the same bounds."""

@@ -1,4 +1,4 @@
-"""Pure: durations counted in buckets."""
+"""Pure: durations counted in buckets, and for each bucket a trace that shows one of them."""
 
 from bisect import bisect_left
 
@@ -13,17 +13,36 @@ BOUNDS_S = (
 class DurationHistogram:
     """Counts of durations in seconds, from 1 ms to 5 minutes and beyond."""
 
-    __slots__ = ("_counts", "_sum_s")
+    __slots__ = ("_counts", "_exemplars", "_sum_s")
 
     def __init__(self) -> None:
         self._counts = [0] * (len(BOUNDS_S) + 1)
         self._sum_s = 0.0
+        self._exemplars: dict[int, Histogram.Exemplar] = {}
 
-    def observe(self, duration_s: float) -> None:
-        """Counts one duration; a negative one, as two clocks can give, counts as zero."""
-        self._counts[bisect_left(BOUNDS_S, duration_s)] += 1
-        self._sum_s += max(0.0, duration_s)
+    def observe(self, duration_s: float, trace_id: str = "", wall_s: float = 0.0) -> None:
+        """Counts one duration; a negative one, as two clocks can give, counts as zero.
+
+        Args:
+            duration_s: seconds.
+            trace_id: 32 hexadecimal digits of a trace that is kept and shows this duration; the
+                last one of each bucket is remembered. Empty: there is none.
+            wall_s: now, in seconds since the epoch; of no account without a trace.
+        """
+        bucket = bisect_left(BOUNDS_S, duration_s)
+        self._counts[bucket] += 1
+        duration_s = max(0.0, duration_s)
+        self._sum_s += duration_s
+        if trace_id:
+            exemplar = Histogram.Exemplar(bucket=bucket, value_s=duration_s, trace_id=trace_id)
+            exemplar.observe_time.FromNanoseconds(int(wall_s * 1e9))
+            self._exemplars[bucket] = exemplar
 
     def to_proto(self) -> Histogram:
         """As it is reported."""
-        return Histogram(bounds_s=BOUNDS_S, counts=self._counts, sum_s=self._sum_s)
+        return Histogram(
+            bounds_s=BOUNDS_S,
+            counts=self._counts,
+            sum_s=self._sum_s,
+            exemplars=self._exemplars.values(),
+        )

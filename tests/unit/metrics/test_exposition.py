@@ -1,126 +1,30 @@
-"""What is documented is what is exposed."""
+"""What is exposed of queues, replicas, nodes and GPUs."""
 
-import re
-from pathlib import Path
-from typing import cast
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+from prometheus_client.samples import Exemplar, Timestamp
 
-from google.protobuf.duration_pb2 import Duration
-
-from forebay.v1.node_pb2 import (
-    Gpu,
-    Histogram,
-    NodeRegistration,
-    NodeReport,
-    ReplicaStatus,
-)
-from services.metrics import exposition
-from services.metrics.loads import LoadTable
-from services.metrics.nodes import NodeTable
-from services.metrics.queues import Queues, QueueSignals
-from services.metrics.snapshots import Mesh
-from services.metrics.task_lanes import TaskSignals
-from services.metrics.task_queues import TaskQueues
-
-DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
-_ROW = re.compile(r"^\| `([a-z_]+)` \| (\w+) \|([^|]*)\|", re.MULTILINE)
-_TYPE = re.compile(r"^# TYPE (\S+) (\S+)$", re.MULTILINE)
+from forebay.v1.node_pb2 import REPLICA_RUNTIME_UNSPECIFIED, Gpu
+from tests.support.exposed import OPENMETRICS, TRACE_ID, OneQueue, exposed, gpu
 
 
-def document() -> str:
-    """What is documented of the metrics service; routers serve their own."""
-    return DOCUMENT.read_text().partition("## The routers")[0]
-
-
-class FixedClock:
-    """A clock that stands."""
-
-    def monotonic_s(self) -> float:
-        return 100.0
-
-    def wall_s(self) -> float:
-        return 1000.0
-
-
-class OneQueue:
-    """What JetStream would have said of one deployment; `known` is whether it has."""
-
-    def __init__(self, known: bool = True) -> None:
-        self._known = known
-
-    def deployments(self) -> set[str]:
-        return {"add"}
-
-    def signals(self, _: str) -> QueueSignals | None:
-        return QueueSignals(3, 1, 0, 4.0, 2.5, 0.5) if self._known else None
-
-    def poison_count(self, _: str) -> int:
-        return 2
-
-    def worked(self, _: str) -> None:
-        """Not asked for."""
-
-
-class TwoTasks:
-    """What JetStream would have said of one deployment's tasks."""
-
-    def signals(self, _: str) -> TaskSignals | None:
-        return TaskSignals(1, 1, 0.5, 0.5)
-
-    def dead_count(self, _: str) -> int:
-        return 4
-
-
-def text(queue: OneQueue) -> str:
-    queues, tasks = cast(Queues, queue), cast(TaskQueues, TwoTasks())
-    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), queues, tasks, FixedClock())
-    node = mesh.register(NodeRegistration(node="nodes/node-a", instance_id="1"))
-    waits = Histogram(bounds_s=[0.1, 1], counts=[0, 0, 0])
-    replica = ReplicaStatus(
-        replica_id="add-1",
-        deployment="deployments/add",
-        state=ReplicaStatus.STATE_READY,
-        queue_wait=waits,
-        service_time=waits,
-        attempt_counts={"ok": 0},
-        startup_time=Duration(seconds=3),
-    )
-    report = NodeReport(
-        gpus=[Gpu(uuid="GPU-1", memory_total_bytes=10)],
-        replicas=[replica],
-        cpus=8,
-        memory_bytes=1000,
-        custom={"licence": 2},
-    )
-    mesh.report(node, NodeReport.FromString(report.SerializeToString()))
-    report.replicas[0].attempt_counts["ok"] = 3
-    report.replicas[0].attempt_counts["aborted"] = 1
-    report.replicas[0].queue_wait.counts[:] = [1, 1, 1]
-    mesh.report(node, report)
-    return exposition.text(exposition.registry(mesh, lambda: True)).decode()
-
-
-def test_documented_metrics_are_those_exposed_with_their_types() -> None:
-    documented = {name: kind for name, kind, _ in _ROW.findall(document())}
-    exposed = dict(_TYPE.findall(text(OneQueue())))
-    assert documented == exposed
-
-
-def test_documented_labels_are_those_exposed() -> None:
-    exposed = text(OneQueue())
-    for name, _, labels in _ROW.findall(document()):
-        documented = set(re.findall(r"`([a-z]+)`", re.sub(r"\(.*?\)", "", labels)))
-        series = re.search(rf"^{name}(?:_count)?(?:{{(.*)}})? ", exposed, re.MULTILINE)
-        assert series, f"{name} has no series"
-        assert set(re.findall(r"(\w+)=", series.group(1) or "")) == documented, name
+def exemplars(text: str) -> dict[tuple[str, str], Exemplar]:
+    """Exemplars by metric and upper bound."""
+    return {
+        (family.name, sample.labels["le"]): sample.exemplar
+        for family in openmetrics(text)
+        for sample in family.samples
+        if sample.exemplar
+    }
 
 
 def test_what_is_not_known_is_absent_rather_than_zero() -> None:
-    assert 'forebay_queued_requests{deployment="add"} 3.0' in text(OneQueue())
-    assert "forebay_queued_requests{" not in text(OneQueue(known=False))
+    assert 'forebay_queued_requests{deployment="add"} 3.0' in exposed()
+    assert "forebay_queued_requests{" not in exposed(queue=OneQueue(known=False))
 
 
 def test_requests_and_tasks_are_told_apart() -> None:
-    exposed = text(OneQueue())
+    text = exposed()
     for name, count in (
         ("forebay_queued_requests", 3.0),
         ("forebay_queued_tasks", 1.0),
@@ -129,14 +33,84 @@ def test_requests_and_tasks_are_told_apart() -> None:
         ("forebay_dead_tasks_total", 4.0),
         ("forebay_arrivals_per_second", 4.5),
     ):
-        assert f'{name}{{deployment="add"}} {count}\n' in exposed
+        assert f'{name}{{deployment="add"}} {count}\n' in text
 
 
 def test_histograms_are_cumulative() -> None:
-    lines = [line for line in text(OneQueue()).splitlines() if "queue_wait_seconds_bucket" in line]
-    assert [line.rsplit(" ", 1)[1] for line in lines] == ["1.0", "2.0", "3.0"]
+    lines = [line for line in exposed().splitlines() if "queue_wait_seconds_bucket" in line]
+    assert [line.rsplit(" ", 1)[1] for line in lines] == ["1", "2", "3"]
     assert 'le="+Inf"' in lines[-1]
 
 
 def test_poison_is_what_agents_gave_up_and_what_no_agent_was_left_to_give_up() -> None:
-    assert 'forebay_poison_requests_total{deployment="add"} 3.0' in text(OneQueue())
+    assert 'forebay_poison_requests_total{deployment="add"} 3.0' in exposed()
+
+
+def test_what_is_declared_stands_beside_what_is_measured() -> None:
+    values = {
+        sample.name: sample.value
+        for family in plain(exposed())
+        for sample in family.samples
+        if sample.labels == {"deployment": "add"}
+    }
+    assert values["forebay_request_timeout_seconds"] == 60
+    assert values["forebay_desired_latency_seconds"] == 2
+    assert values["forebay_replica_gpu_memory_declared_bytes"] == 8 << 30
+    assert values["forebay_replica_max_gpu_memory_used_bytes"] == 6 << 30
+
+
+def test_of_a_gpu_that_is_lost_nothing_is_measured_and_its_errors_stay() -> None:
+    text = exposed(gpus=[gpu(health=Gpu.HEALTH_LOST)])
+    assert 'forebay_gpu_healthy{gpu="GPU-1",node="node-a"} 0.0' in text
+    assert 'forebay_gpu_lost{gpu="GPU-1",node="node-a"} 1.0' in text
+    assert 'forebay_gpu_xid_errors_total{gpu="GPU-1",node="node-a",xid="31"} 2.0' in text
+    assert "forebay_gpu_temperature_celsius{" not in text
+    assert "forebay_gpu_memory_used_bytes{" not in text
+
+
+def test_a_gpu_of_an_agent_that_says_nothing_of_health_is_healthy() -> None:
+    text = exposed(gpus=[Gpu(uuid="GPU-1", memory_total_bytes=10)])
+    assert 'forebay_gpu_healthy{gpu="GPU-1",node="node-a"} 1.0' in text
+    for unknown in ("temperature_celsius", "power_watts", "ecc_errors_total", "xid_errors_total"):
+        assert f"forebay_gpu_{unknown}{{" not in text
+
+
+def test_whether_a_runtime_can_be_used_is_absent_where_the_agent_does_not_say() -> None:
+    assert "forebay_node_runtime_usable{" not in exposed(runtime=REPLICA_RUNTIME_UNSPECIFIED)
+
+
+def test_a_runtime_that_cannot_be_used_is_told() -> None:
+    text = exposed(runtime_message="the launcher does not answer")
+    assert 'forebay_node_runtime_usable{node="node-a"} 0.0' in text
+    assert "launcher" not in text
+
+
+def test_openmetrics_carries_the_trace_of_a_duration() -> None:
+    found = exemplars(exposed(OPENMETRICS, traced=True))
+    expected = Exemplar({"trace_id": TRACE_ID}, 0.7, Timestamp(1000, 0))
+    assert found == {
+        ("forebay_queue_wait_seconds", "1.0"): expected,
+        ("forebay_service_time_seconds", "1.0"): expected,
+    }
+
+
+def test_openmetrics_without_traces_has_no_exemplars() -> None:
+    assert not exemplars(exposed(OPENMETRICS))
+
+
+def test_plain_text_has_no_exemplars() -> None:
+    text = exposed("text/plain", traced=True)
+    assert TRACE_ID not in text
+    assert list(plain(text))
+
+
+def test_both_forms_say_the_same() -> None:
+    def samples(families: object) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+            if not sample.name.startswith("process_")
+        }
+
+    assert samples(openmetrics(exposed(OPENMETRICS))) == samples(plain(exposed()))

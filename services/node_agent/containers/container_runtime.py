@@ -6,8 +6,9 @@ launcher makes of that what its own template and settings allow.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import structlog
 
@@ -33,6 +34,8 @@ from services.node_agent.volumes import Mount
 from services.wire.offered_volumes import OfferedVolume
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
 
 MODEL_INSIDE = Path("/forebay/model")
 """Where a container sees its model."""
@@ -109,9 +112,22 @@ class ContainerRuntime:
 
     async def prepare(self, order: Order) -> Launch:
         """See `Runtime.prepare`."""
-        assignment = order.assignment
         if self.message:
             raise RuntimeAwayError(self.message)
+        request = await self._unless_refused(self._prepare(order))
+
+        async def launch() -> Triton:
+            container = await self._unless_refused(self._link.start(request))
+            record = ContainerRecord(
+                request.access_key, request.image_id, container.container_id, container.address
+            )
+            await asyncio.to_thread(record.write, order.directory)
+            return TritonContainer(self._link, order.directory, record, order.deployment)
+
+        return launch
+
+    async def _prepare(self, order: Order) -> StartReplicaRequest:
+        assignment = order.assignment
         mounts = volumes.mounts_of(assignment.volumes, self._offered, seen=False)
         order.say("making sure of the image")
         image_id, _ = await asyncio.gather(
@@ -131,18 +147,7 @@ class ContainerRuntime:
             MODEL_INSIDE,
         )
         await asyncio.to_thread(readable.by_all, order.model)
-        request = _request(order, image_id, environment_id, mounts)
-
-        async def launch() -> Triton:
-            record = ContainerRecord(request.access_key, image_id)
-            container = await self._link.start(request)
-            record = ContainerRecord(
-                request.access_key, image_id, container.container_id, container.address
-            )
-            await asyncio.to_thread(record.write, order.directory)
-            return TritonContainer(self._link, order.directory, record, order.deployment)
-
-        return launch
+        return _request(order, image_id, environment_id, mounts)
 
     async def is_running(self, directory: Path) -> bool:
         """Whether a container runs, or may run for all that is known."""
@@ -192,6 +197,19 @@ class ContainerRuntime:
     async def close(self) -> None:
         """Closes the connection to the launcher."""
         await self._link.close()
+
+    async def _unless_refused(self, work: Coroutine[Any, Any, T]) -> T:
+        """Does something; what fails while the launcher is usable is a refusal.
+
+        A registry that cannot be reached is UNAVAILABLE, too, and no reason to wait in silence.
+        """
+        try:
+            return await work
+        except RuntimeAwayError as error:
+            await self._look()
+            if self.message:
+                raise
+            raise StartRefusedError(str(error)) from error
 
     async def _look(self) -> None:
         try:

@@ -10,14 +10,20 @@ give() {
     chmod "$3" "$1"
 }
 
-give /volumes/nats 10002 0700
-give /volumes/jaeger 10003 0700
-give /volumes/prometheus 65534 0700
-give /volumes/grafana 472 0700
-give /volumes/autoscaler 10001 0700
-give /volumes/launcher 10001 0700
-# Never its contents: what replicas' containers have written there is theirs.
-if [ -d /node ]; then
-    chown 10001:10001 /node
-    chmod 0750 /node
-fi
+# A fleet has several of a kind: nats, nats-2, nats-3.
+for folder in /volumes/*; do
+    case "$folder" in
+        */nats*) give "$folder" 10002 0700 ;;
+        */jaeger) give "$folder" 10003 0700 ;;
+        */prometheus) give "$folder" 65534 0700 ;;
+        */grafana) give "$folder" 472 0700 ;;
+        */autoscaler* | */launcher*) give "$folder" 10001 0700 ;;
+        *) echo "prepare.sh: whose is $folder?" >&2; exit 1 ;;
+    esac
+done
+# Never their contents: what replicas' containers have written there is theirs.
+for folder in /node /node-*; do
+    [ -d "$folder" ] || continue
+    chown 10001:10001 "$folder"
+    chmod 0750 "$folder"
+done

@@ -297,7 +297,8 @@ class TaskAttempts:
         if answer is None:
             return trace.settled(self._lost(task, why)), 0
         self.answered_count += 1
-        self._tallies.served(task.stopped_s - task.started_s)
+        service_time_s = task.stopped_s - task.started_s
+        self._tallies.served(service_time_s, trace.trace_id, self._clock.wall_s())
         return trace.settled(self._answered(task, answer)), len(answer.body)
 
     def _answered(self, task: OngoingTask, answer: Answer) -> _Ending:

@@ -73,6 +73,11 @@ class TaskTrace:
         )
         return cls(attempt, replica) if attempt is not None and attempt.sampled else NO_TASK_TRACE
 
+    @property
+    def trace_id(self) -> str:
+        """Its trace: 32 hexadecimal digits."""
+        return self._attempt.traceparent[3:35]
+
     def call_triton(self) -> Metadata:
         """Begins the call; returns the metadata that carries its context to Triton."""
         self._call = self._replica.call_triton(self._attempt)
@@ -115,6 +120,7 @@ class NoTaskTrace:
     """An attempt of which nothing is recorded."""
 
     __slots__ = ()
+    trace_id = ""
 
     def call_triton(self) -> None:
         """Triton gets no context: it would trace the call."""

@@ -1,7 +1,7 @@
 """How a service is configured: defaults, then a YAML file, then the environment, then flags.
 
-Every service has one `Settings` class made from `ServiceSettings`. Unknown keys are refused; an
-error names the key, its value and what is legal.
+Every service has one `Settings` class made from `ServiceSettings`, or from `ProcessSettings` if it
+has no part in NATS. Unknown keys are refused; an error names the key, its value and what is legal.
 """
 
 import sys
@@ -32,30 +32,9 @@ class ConfigError(Exception):
     """The configuration is wrong; the text names each key, its value and what is legal."""
 
 
-class ServiceSettings(BaseSettings):
-    """What every service can be told."""
+class ProcessSettings(BaseSettings):
+    """What every process can be told."""
 
-    nats_url: str = Field(
-        f"nats://{ports.NATS}",
-        description="nats-server, as nats://host:port; several separated by commas.",
-    )
-    nats_credentials_file: Path | None = Field(
-        None, description="File with user:password for nats-server."
-    )
-    stream_replicas: int = Field(
-        1,
-        ge=1,
-        le=5,
-        description="On how many nats-servers of a cluster each stream is kept: 3 for a fleet. The "
-        "same for every process of a mesh.",
-    )
-    ack_wait_s: float = Field(
-        10.0,
-        ge=1,
-        le=300,
-        description="How long a delivery may go without progress before it is delivered again. "
-        "The same for every process of a mesh.",
-    )
     log_level: str = Field(
         "info",
         pattern="^(debug|info|warning|error)$",
@@ -110,6 +89,32 @@ class ServiceSettings(BaseSettings):
             return settings
         except ValidationError as error:
             raise ConfigError(_explain(error, config_file)) from error
+
+
+class ServiceSettings(ProcessSettings):
+    """What every service can be told."""
+
+    nats_url: str = Field(
+        f"nats://{ports.NATS}",
+        description="nats-server, as nats://host:port; several separated by commas.",
+    )
+    nats_credentials_file: Path | None = Field(
+        None, description="File with user:password for nats-server."
+    )
+    stream_replicas: int = Field(
+        1,
+        ge=1,
+        le=5,
+        description="On how many nats-servers of a cluster each stream is kept: 3 for a fleet. The "
+        "same for every process of a mesh.",
+    )
+    ack_wait_s: float = Field(
+        10.0,
+        ge=1,
+        le=300,
+        description="How long a delivery may go without progress before it is delivered again. "
+        "The same for every process of a mesh.",
+    )
 
 
 def service_config(service: str) -> SettingsConfigDict:

@@ -17,11 +17,11 @@ import structlog
 import uvloop
 
 from services.runtime import logs, ports, scheduling, telemetry
-from services.runtime.config import ConfigError, ServiceSettings
+from services.runtime.config import ConfigError, ProcessSettings
 
 log = structlog.get_logger()
 
-S = TypeVar("S", bound=ServiceSettings)
+S = TypeVar("S", bound=ProcessSettings)
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
@@ -63,7 +63,7 @@ async def _until_told(settings: S, serve: Callable[[S, asyncio.Event], Awaitable
     await serve(settings, stopping)
 
 
-def announce(settings: ServiceSettings, **addresses: str) -> None:
+def announce(settings: ProcessSettings, **addresses: str) -> None:
     """Says where the service listens, in the log and in its ready file.
 
     Args:

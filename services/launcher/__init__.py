@@ -1,0 +1,1 @@
+"""The launcher: starts the containers of a node's replicas, and nothing else."""

@@ -1,0 +1,83 @@
+"""`forebay-launcher`: puts the launcher together and runs it until it is told to stop.
+
+It holds the container engine's socket, which is as good as being root, and so listens on nothing
+but a Unix socket and dials nothing but the engine.
+"""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+import grpc.aio
+import structlog
+
+from forebay.v1.launcher_pb2_grpc import add_LauncherServiceServicer_to_server
+from services.launcher.engine import Engine
+from services.launcher.environments import Environments
+from services.launcher.images import Images
+from services.launcher.launcher_service import LauncherService
+from services.launcher.network import ReplicaNetwork
+from services.launcher.own_socket import OwnSocket, alone_on
+from services.launcher.readiness import Readiness
+from services.launcher.replicas import Replicas
+from services.launcher.settings import LauncherSettings
+from services.launcher.template import KIND_REPLICA, owner_labels
+from services.launcher.watching import Watching
+from services.runtime import process
+from services.runtime.tasks import run_until
+from services.wire.channels import SERVER_OPTIONS
+
+log = structlog.get_logger()
+
+STOP_S = 5.0
+
+
+async def serve(settings: LauncherSettings, stopping: asyncio.Event) -> None:
+    """Serves until `stopping` is set. Containers run on: the next launcher finds them."""
+    state_dir = settings.state_dir.resolve()
+    state_dir.mkdir(parents=True, exist_ok=True)
+    socket = OwnSocket(settings.socket.absolute())
+    with alone_on(state_dir / "launcher.lock", f"state_dir {state_dir}"), socket.held():
+        async with Engine(settings.engine, settings.engine_timeout_s) as engine:
+            await _serve(settings, state_dir, socket, engine, stopping)
+
+
+async def _serve(
+    settings: LauncherSettings,
+    state_dir: Path,
+    socket: OwnSocket,
+    engine: Engine,
+    stopping: asyncio.Event,
+) -> None:
+    images = Images(engine, settings)
+    network = ReplicaNetwork(engine, settings)
+    watching = Watching(engine, owner_labels(settings, KIND_REPLICA))
+    environments = Environments(engine, settings, images, state_dir)
+    replicas = Replicas(engine, settings, state_dir, images, network, watching)
+    readiness = Readiness(engine, network, state_dir)
+    server = grpc.aio.server(options=SERVER_OPTIONS)
+    service = LauncherService(settings, engine, readiness, images, environments, replicas)
+    add_LauncherServiceServicer_to_server(service, server)
+    socket.listen(server)
+    try:
+        await server.start()
+        _, message = await readiness.look()
+        if message:
+            log.warning("not_usable", reason=message)
+        log.info("listening", what="launcher", address=str(socket.path), node=settings.node)
+        if settings.ready_file is not None:
+            ready = {"pid": os.getpid(), "launcher": f"unix:{socket.path}"}
+            process.write_atomically(settings.ready_file, json.dumps(ready))
+        await run_until(stopping, events=watching.run(), environments=environments.tidy())
+    finally:
+        await server.stop(STOP_S if stopping.is_set() else 0)
+
+
+def main() -> None:
+    """Entry point of `forebay-launcher`."""
+    process.run("launcher", LauncherSettings, serve)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,12 +8,12 @@ from forebay.v1.autoscaler_pb2 import Assignment
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ending import end
 from services.node_agent.intake import Intake
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_attempts import Share
 from services.node_agent.tasks.task_intake import LEAVE_S, TaskIntake
-from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.wire.streams import ACK_WAIT_S
 
@@ -26,28 +26,26 @@ class Feeding:
     def __init__(
         self,
         assignment: Assignment,
-        deployment: str,
+        trace: ReplicaTrace,
         client: TritonClient,
         around: Surroundings,
         tallies: Tallies,
         instances: int,
         after_loss: bool,
-        trace: ReplicaTrace | None = None,
     ) -> None:
         """Takes nothing until `run`.
 
         Args:
             assignment: the replica.
-            deployment: id of its deployment.
+            trace: what spans say of it.
             client: of its Triton.
             around: what all replicas of the node share.
             tallies: what is counted.
             instances: of the model.
             after_loss: the Triton before this one died under requests or tasks.
-            trace: what spans say of the replica; None: what its assignment says.
         """
         replica_id, node = assignment.replica_id, around.settings.node
-        trace = trace or ReplicaTrace(replica_id, deployment, node)
+        deployment = trace.deployment
         self._slots = Slots(assignment.max_ongoing_requests, instances)
         if after_loss:
             self._slots.tasks_expected(around.clock.monotonic_s())

@@ -24,9 +24,10 @@ from forebay.v1.envelope_pb2 import (
 from services.node_agent import attempt
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ongoing import Ongoing
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
-from services.node_agent.tracing import AttemptTrace, NoTrace, ReplicaTrace
+from services.node_agent.tracing import AttemptTrace, NoTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime import telemetry
 from services.runtime.clock import Clock
@@ -300,7 +301,7 @@ class Intake:
             # Its router has answered already; nothing may start now.
             self._settle(request, _TERM)
             return OUTCOME_DEADLINE_EXCEEDED
-        metadata = trace.call_triton()
+        metadata = trace.call_triton(self._client.address)
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
         ended_s = self._clock.monotonic_s()
         self._tallies.served(ended_s - request.delivered_s, trace.trace_id, self._clock.wall_s())

@@ -23,6 +23,7 @@ from services.node_agent.instance_groups import at_work_at_once
 from services.node_agent.model_cache import ModelError
 from services.node_agent.proving import NotLoadedError, NotProvenError, prove
 from services.node_agent.python_environment import RequirementsError
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
 from services.node_agent.runtime import (
     Measured,
@@ -65,6 +66,7 @@ class Replica:
         self.message = ""
         self.tallies = Tallies()
         self._around = around
+        self._trace = ReplicaTrace(assignment, self.deployment, around.settings.node, around.clock)
         self._leaving = asyncio.Event()
         self._leave_in_s: float | None = None
         self._triton: Triton | None = None
@@ -217,6 +219,7 @@ class Replica:
             await asyncio.sleep(NATS_LOOK_S)
 
     async def _rest(self, reason: str) -> None:
+        self._trace.failed(reason)
         wait_s = self._failures.wait_s(self._around.settings.failure_retry_s)
         log.warning(
             "replica.failed",
@@ -306,7 +309,7 @@ class Replica:
         config = protocol.ModelConfigResponse.FromString(self._description["config"]).config
         self._feeding = Feeding(
             self.assignment,
-            self.deployment,
+            self._trace,
             client,
             around,
             self.tallies,
@@ -340,17 +343,16 @@ class Replica:
 
     async def _drain(self) -> bool:
         """Finishes what is ongoing; False if Triton works on what was given back."""
-        idle = True
-        if self._feeding is not None:
-            self._become(replica_states.DRAINING, "finishing ongoing requests and tasks")
-            limit_s = self.assignment.request_timeout.ToSeconds() + 5
-            try:
-                idle = await self._feeding.drain(limit_s, self._leave_in_s)
-            except TimeoutError:
-                log.warning("replica.drain_timeout", replica=self.assignment.replica_id)
-        else:
+        if self._feeding is None:
             self._become(replica_states.DRAINING, "")
-        return idle
+            return True
+        self._become(replica_states.DRAINING, "finishing ongoing requests and tasks")
+        limit_s = self.assignment.request_timeout.ToSeconds() + 5
+        try:
+            return await self._feeding.drain(limit_s, self._leave_in_s)
+        except TimeoutError:
+            log.warning("replica.drain_timeout", replica=self.assignment.replica_id)
+            return True
 
     async def _stop_triton(self, graceful: bool = True) -> None:
         triton, self._triton = self._triton, None
@@ -359,16 +361,15 @@ class Replica:
 
     def _say(self, message: str) -> None:
         self.message = message
+        self._trace.say(message)
         log.info("replica.step", replica=self.assignment.replica_id, step=message)
 
     def _become(self, state: replica_states.State, message: str) -> None:
         self.state = replica_states.step(self.state, state)
         self.message = message
-        log.info(
-            "replica.state",
-            replica=self.assignment.replica_id,
-            state=ReplicaStatus.State.Name(state),
-        )
+        self._trace.become(state, message)
+        name = ReplicaStatus.State.Name(state)
+        log.info("replica.state", replica=self.assignment.replica_id, state=name)
         self._around.changed()
 
     def note_measured(self, measured: Measured) -> None:

@@ -4,77 +4,12 @@ from forebay.v1.envelope_pb2 import OUTCOME_CANCELLED, OUTCOME_OK, Outcome
 from services.node_agent import trace_names as names
 from services.node_agent.attempt import Answer
 from services.node_agent.ongoing import Ongoing
-from services.node_agent.recent_calls import RecentCalls
-from services.node_agent.start_trace import Started
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.triton_client import Metadata
 from services.runtime import telemetry
 from services.runtime import trace_words as words
 from services.wire import subjects
 from services.wire.outcomes import LABELS, STATUS
-
-CALLS = RecentCalls()
-"""Calls of this agent's Tritons, by which their own spans are told from others."""
-
-
-class ReplicaTrace:
-    """What all spans of one replica's work say, and the cold start that some of it waited for."""
-
-    __slots__ = ("_call", "attributes", "deployment", "replica_id", "started")
-
-    def __init__(
-        self,
-        replica_id: str,
-        deployment: str,
-        node: str,
-        address: str = "",
-        started: Started | None = None,
-    ) -> None:
-        """Of a replica that is READY.
-
-        Args:
-            replica_id: the replica.
-            deployment: id of its deployment.
-            node: it is on.
-            address: of its Triton, as host:port; empty if not known.
-            started: its start; None if that is not traced, or was before this agent's.
-        """
-        self.replica_id = replica_id
-        self.deployment = deployment
-        self.started = started
-        self.attributes: dict[str, telemetry.Value] = {
-            words.DEPLOYMENT: deployment,
-            words.REPLICA: replica_id,
-            words.NODE: node,
-        }
-        self._call: dict[str, telemetry.Value] = {
-            words.RPC_SYSTEM: words.GRPC,
-            words.RPC_METHOD: names.MODEL_INFER,
-            **self.attributes,
-        }
-        host, _, port = address.rpartition(":")
-        if host:
-            self._call |= {words.SERVER_ADDRESS: host, words.SERVER_PORT: int(port)}
-
-    def waited(self, stored_s: float) -> Started | None:
-        """The cold start that something waited for; None if it waited for none.
-
-        Args:
-            stored_s: monotonic time at which it could have been delivered.
-        """
-        started = self.started
-        return started if started is not None and stored_s < started.ready_s else None
-
-    def call_triton(self, parent: telemetry.ActiveSpan) -> telemetry.ActiveSpan | None:
-        """Begins a call of Triton."""
-        span = telemetry.span(
-            names.TRITON_CALL,
-            "CLIENT",
-            parent.carrier,
-            attributes=self._call,
-        )
-        if span is not None:
-            CALLS.note(span.traceparent[3:35], self.replica_id, self.deployment)
-        return span
 
 
 def end_call(span: telemetry.ActiveSpan, outcome: Outcome, why: str) -> None:
@@ -151,7 +86,7 @@ class AttemptTrace:
             carrier,
             attributes=attributes,
             start_time_ns=now_ns - int(wait_s * 1e9),
-            links=(cold.link,) if cold is not None else (),
+            links=cold.links if cold is not None else (),
         )
         if wait is not None:
             wait.end(end_time_ns=now_ns)
@@ -160,12 +95,16 @@ class AttemptTrace:
     @property
     def trace_id(self) -> str:
         """Its trace: 32 hexadecimal digits."""
-        return self._attempt.traceparent[3:35]
+        return self._attempt.trace_id
 
-    def call_triton(self) -> Metadata:
-        """Begins the call; returns the metadata that carries its context to Triton."""
-        self._call = self._replica.call_triton(self._attempt)
-        return tuple(self._call.carrier.items()) if self._call is not None else ()
+    def call_triton(self, address: str) -> Metadata:
+        """Begins the call; returns the metadata that carries its context to Triton.
+
+        Args:
+            address: of the Triton, as host:port.
+        """
+        self._call = self._replica.call_triton(self._attempt, address)
+        return tuple(self._call.carrier.items())
 
     def failed(self, why: str) -> None:
         """Takes note of what went wrong."""
@@ -212,7 +151,7 @@ class NoTrace:
     __slots__ = ()
     trace_id = ""
 
-    def call_triton(self) -> None:
+    def call_triton(self, address: str) -> None:
         """Triton gets no context: it would trace the call."""
 
     def failed(self, why: str) -> None:

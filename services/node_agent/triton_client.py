@@ -58,6 +58,7 @@ class TritonClient:
         """
         self._channel = UnaryChannel(address, MAX_GRPC_MESSAGE_BYTES, MAX_METADATA_BYTES)
         self._model = model
+        self.address = address
         self._key_header = (
             literal_fields([(ACCESS_KEY_HEADER, access_key.encode())]) if access_key else b""
         )

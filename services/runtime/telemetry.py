@@ -196,6 +196,11 @@ class ActiveSpan:
         return self.carrier["traceparent"]
 
     @property
+    def trace_id(self) -> str:
+        """Its trace: 32 hexadecimal digits."""
+        return f"{self._span.get_span_context().trace_id:032x}"
+
+    @property
     def tracestate(self) -> str:
         """Vendor part of the W3C context."""
         return self.carrier.get("tracestate", "")

@@ -20,6 +20,7 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.node_agent import attempt
 from services.node_agent.attempt import Answer
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks import retry_policy, timeout_parameter
 from services.node_agent.tasks.ongoing_task import OngoingTask
@@ -28,7 +29,6 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_trace import TaskTrace
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime.clock import Clock
 from services.wire.tasks import states
@@ -284,7 +284,9 @@ class TaskAttempts:
             body = timeout_parameter.with_timeout(
                 task.envelope.body, max(1, int(task.limit_s * 1000))
             )
-            answer = await attempt.infer(body, self._client, trace.call_triton())
+            answer = await attempt.infer(
+                body, self._client, trace.call_triton(self._client.address)
+            )
             outcome, why = answer.outcome, answer.message
         except attempt.ReplicaLostError as error:
             outcome, why, answer = OUTCOME_UNAVAILABLE, str(error), None

@@ -9,6 +9,7 @@ import structlog
 from nats.aio.subscription import Subscription
 
 from forebay.v1.task_record_pb2 import TaskEnvelope
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.lanes import Lanes
 from services.node_agent.tasks.ongoing_task import OngoingTask
@@ -16,7 +17,6 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import UNFILLED_S, Slots
 from services.node_agent.tasks.task_attempts import Share, TaskAttempts
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.tracing import ReplicaTrace
 from services.node_agent.triton_client import TritonClient
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink

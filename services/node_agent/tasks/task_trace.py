@@ -9,8 +9,9 @@ from typing import Any
 
 from forebay.v1.envelope_pb2 import OUTCOME_CANCELLED, Outcome
 from services.node_agent import trace_names as names
+from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tasks.ongoing_task import OngoingTask
-from services.node_agent.tracing import ReplicaTrace, end_attempt, end_call
+from services.node_agent.tracing import end_attempt, end_call
 from services.node_agent.triton_client import Metadata
 from services.runtime import telemetry
 from services.runtime import trace_words as words
@@ -60,7 +61,7 @@ class TaskTrace:
         cold = replica.waited((task.started_s or task.delivered_s) - waited_s)
         if cold is not None:
             attributes |= cold.attributes
-            links.append(cold.link)
+            links += cold.links
         attempt = telemetry.span(
             names.TASK_ATTEMPT,
             "CONSUMER",
@@ -78,10 +79,14 @@ class TaskTrace:
         """Its trace: 32 hexadecimal digits."""
         return self._attempt.traceparent[3:35]
 
-    def call_triton(self) -> Metadata:
-        """Begins the call; returns the metadata that carries its context to Triton."""
-        self._call = self._replica.call_triton(self._attempt)
-        return tuple(self._call.carrier.items()) if self._call is not None else ()
+    def call_triton(self, address: str) -> Metadata:
+        """Begins the call; returns the metadata that carries its context to Triton.
+
+        Args:
+            address: of the Triton, as host:port.
+        """
+        self._call = self._replica.call_triton(self._attempt, address)
+        return tuple(self._call.carrier.items())
 
     def stopped(self, outcome: Outcome, why: str) -> None:
         """Triton is done with the task, or was told to be, or has died.
@@ -122,7 +127,7 @@ class NoTaskTrace:
     __slots__ = ()
     trace_id = ""
 
-    def call_triton(self) -> None:
+    def call_triton(self, address: str) -> None:
         """Triton gets no context: it would trace the call."""
 
     def stopped(self, outcome: Outcome, why: str) -> None:

@@ -45,7 +45,7 @@ class Feeding:
             after_loss: the Triton before this one died under requests or tasks.
         """
         replica_id, node = assignment.replica_id, around.settings.node
-        deployment = trace.deployment
+        deployment, trace.address = trace.deployment, client.address
         self._slots = Slots(assignment.max_ongoing_requests, instances)
         if after_loss:
             self._slots.tasks_expected(around.clock.monotonic_s())

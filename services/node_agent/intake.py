@@ -301,7 +301,7 @@ class Intake:
             # Its router has answered already; nothing may start now.
             self._settle(request, _TERM)
             return OUTCOME_DEADLINE_EXCEEDED
-        metadata = trace.call_triton(self._client.address)
+        metadata = trace.call_triton()
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
         ended_s = self._clock.monotonic_s()
         self._tallies.served(ended_s - request.delivered_s, trace.trace_id, self._clock.wall_s())

@@ -34,7 +34,14 @@ class Started:
 
 
 class ReplicaTrace:
-    """Spans of a replica's start, and the beginnings of all others; cheap while tracing is off."""
+    """Spans of a replica's start, and the beginnings of all others; cheap while tracing is off.
+
+    Attributes:
+        replica_id: the replica.
+        deployment: id of its deployment.
+        address: of its Triton, as host:port; empty before there is one.
+        attributes: what all its spans say.
+    """
 
     def __init__(self, assignment: Assignment, deployment: str, node: str, clock: Clock) -> None:
         """Nothing has begun.
@@ -47,6 +54,7 @@ class ReplicaTrace:
         """
         self.replica_id = assignment.replica_id
         self.deployment = deployment
+        self.address = ""
         self.attributes: dict[str, telemetry.Value] = {
             words.DEPLOYMENT: deployment,
             words.REPLICA: assignment.replica_id,
@@ -107,14 +115,9 @@ class ReplicaTrace:
         started = self._started
         return started if started is not None and stored_s < started.ready_s else None
 
-    def call_triton(self, parent: telemetry.ActiveSpan, address: str) -> telemetry.ActiveSpan:
-        """Begins a call of its Triton.
-
-        Args:
-            parent: the attempt.
-            address: of the Triton, as host:port.
-        """
-        host, _, port = address.rpartition(":")
+    def call_triton(self, parent: telemetry.ActiveSpan) -> telemetry.ActiveSpan:
+        """Begins a call of its Triton, in an attempt."""
+        host, _, port = self.address.rpartition(":")
         span = telemetry.span(
             names.TRITON_CALL,
             "CLIENT",

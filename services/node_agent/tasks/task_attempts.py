@@ -284,9 +284,7 @@ class TaskAttempts:
             body = timeout_parameter.with_timeout(
                 task.envelope.body, max(1, int(task.limit_s * 1000))
             )
-            answer = await attempt.infer(
-                body, self._client, trace.call_triton(self._client.address)
-            )
+            answer = await attempt.infer(body, self._client, trace.call_triton())
             outcome, why = answer.outcome, answer.message
         except attempt.ReplicaLostError as error:
             outcome, why, answer = OUTCOME_UNAVAILABLE, str(error), None

@@ -79,13 +79,9 @@ class TaskTrace:
         """Its trace: 32 hexadecimal digits."""
         return self._attempt.traceparent[3:35]
 
-    def call_triton(self, address: str) -> Metadata:
-        """Begins the call; returns the metadata that carries its context to Triton.
-
-        Args:
-            address: of the Triton, as host:port.
-        """
-        self._call = self._replica.call_triton(self._attempt, address)
+    def call_triton(self) -> Metadata:
+        """Begins the call; returns the metadata that carries its context to Triton."""
+        self._call = self._replica.call_triton(self._attempt)
         return tuple(self._call.carrier.items())
 
     def stopped(self, outcome: Outcome, why: str) -> None:
@@ -127,7 +123,7 @@ class NoTaskTrace:
     __slots__ = ()
     trace_id = ""
 
-    def call_triton(self, address: str) -> None:
+    def call_triton(self) -> None:
         """Triton gets no context: it would trace the call."""
 
     def stopped(self, outcome: Outcome, why: str) -> None:

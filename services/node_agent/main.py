@@ -3,7 +3,7 @@
 import asyncio
 import fcntl
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import grpc.aio
 import structlog
@@ -15,12 +15,13 @@ from services.node_agent.containers.container_runtime import ContainerRuntime
 from services.node_agent.model_cache import ModelCache
 from services.node_agent.process_runtime import ProcessRuntime
 from services.node_agent.replica_log import ReplicaLogs
+from services.node_agent.replica_trace import CALLS
 from services.node_agent.report import Reporter
 from services.node_agent.runtime import Runtime
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.runtime import process
+from services.runtime import process, telemetry
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
@@ -28,6 +29,9 @@ from services.wire.channels import SERVER_OPTIONS, listen
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock
 from services.wire.tasks.ledger import TaskLedger
+
+if TYPE_CHECKING:
+    from services.node_agent.trace_relay import TraceRelay
 
 log = structlog.get_logger()
 
@@ -61,6 +65,7 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
         await usage.write()
         drained.set()
 
+    relay = await _trace_relay(settings, state_dir, around)
     try:
         await server.start()
         await health.set_serving(False)
@@ -84,6 +89,8 @@ async def serve(settings: NodeAgentSettings, stopping: asyncio.Event) -> None:
     finally:
         await agent.drain()
         await around.runtime.close()
+        if relay is not None:
+            await relay.close()
         await server.stop(0)
         await link.close()
         lock.close()
@@ -113,6 +120,22 @@ def _surroundings(
         usage=UsageNotes(ledger),
         changed=changed.set,
     )
+
+
+async def _trace_relay(
+    settings: NodeAgentSettings, state_dir: Path, around: Surroundings
+) -> "TraceRelay | None":
+    """What takes Tritons' own spans; None while tracing is off: they make none then."""
+    if not telemetry.enabled():
+        return None
+    # Imports the SDK.
+    from services.node_agent.trace_relay import TraceRelay
+
+    relay = TraceRelay(settings.node, CALLS, around.clock)
+    await relay.open(settings.trace_relay_listen, state_dir / "trace_relay.port")
+    if isinstance(around.runtime, ProcessRuntime):
+        around.runtime.trace_url = relay.url
+    return relay
 
 
 def _runtime(settings: NodeAgentSettings, state_dir: Path, changed: asyncio.Event) -> Runtime:

@@ -24,6 +24,8 @@ class ProcessRuntime:
 
     kind: ReplicaRuntime = REPLICA_RUNTIME_PROCESS
     message = ""
+    trace_url = ""
+    """Where Tritons send spans of their own; empty: they make none."""
 
     def __init__(
         self,
@@ -93,6 +95,7 @@ class ProcessRuntime:
                 environment,
                 replica_environment.visible_gpus(assignment),
                 replica_environment.variables(assignment, mounts),
+                self.trace_url,
             )
 
         return launch

@@ -150,6 +150,12 @@ class NodeAgentSettings(ServiceSettings):
     listen: Address = Field(
         ports.NODE_AGENT, description="Where the health service listens, as host:port."
     )
+    trace_relay_listen: Address = Field(
+        ports.TRACE_RELAY,
+        description="Where Tritons send spans of their own while traces are on, as host:port; "
+        "port 0 takes a free one and keeps it. For runtime docker, an address that containers "
+        "reach, as the launcher's trace_url says.",
+    )
     triton_home: Path = Field(
         default_factory=default_triton_home,
         description="Triton as `forebay setup` prepared it. Default: beside the interpreter.",

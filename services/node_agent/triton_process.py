@@ -20,6 +20,7 @@ import psutil
 import structlog
 
 from services.node_agent.runtime import Measured, TritonExitedError
+from services.node_agent.trace_names import triton_flags
 from services.node_agent.triton_home import TritonHome
 from services.runtime.process import write_atomically
 
@@ -79,6 +80,7 @@ class TritonProcess:
         python_environment: Path,
         gpu_uuids: Sequence[str],
         variables: Mapping[str, str] | None = None,
+        trace_url: str = "",
     ) -> "TritonProcess":
         """Starts a Triton on the repository in a replica's directory. Blocks shortly.
 
@@ -90,6 +92,7 @@ class TritonProcess:
             python_environment: what the model's Python code runs in.
             gpu_uuids: the GPUs it may see; none hides all.
             variables: further ones of its environment.
+            trace_url: where it sends spans; empty: it makes none.
         """
         _rotate(directory / "triton.log")
         environment = home.process_environment(python_environment, variables)
@@ -107,6 +110,8 @@ class TritonProcess:
             "--exit-timeout-secs=5",
             f"--backend-config=python,shm-region-prefix-name={_shared_memory_prefix(replica_id)}",
         ]
+        if trace_url:
+            command += triton_flags(trace_url, replica_id)
         with (directory / "triton.log").open("ab") as output:
             child = subprocess.Popen(
                 command,

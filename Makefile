@@ -70,8 +70,9 @@ stubs: $(INSTALLED_DEV)  ## Generate forebay/v1 from protos/
 	scripts/make_stubs.sh "$(CURDIR)/$(BIN)/python"
 
 .PHONY: docs
-docs: $(INSTALLED_DEV)  ## Write the generated parts: deploy/config and docs/configuration.md
+docs: $(INSTALLED_DEV)  ## Write what is generated: deploy/config, docs/configuration.md, dashboards
 	$(BIN)/python -m scripts.configuration
+	$(BIN)/python -m scripts.dashboards
 
 .PHONY: bench
 bench: $(INSTALLED_DEV)  ## Measure calls through the router against Triton called directly

@@ -43,7 +43,11 @@ def run(
         sys.stderr.write(f"forebay-{service.replace('_', '-')}: {error}\n")
         raise SystemExit(EXIT_CONFIGURATION) from None
     logs.configure(service, settings.log_level, settings.log_format)
-    telemetry.configure(service)
+    try:
+        telemetry.configure(service)
+    except ValueError as error:
+        log.error("process.failed", error=str(error))
+        raise SystemExit(EXIT_CONFIGURATION) from None
     scheduling.prefer_throughput()
     try:
         uvloop.run(_until_told(settings, serve))

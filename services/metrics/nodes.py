@@ -24,6 +24,9 @@ REFUSED_GRACE_S = 60.0
 """Long enough for a driver that misreads to be put right, short enough that requests do not wait
 for replicas that nobody can see."""
 
+CLOCK_TOLERANCE_S = 0.25
+"""How far the wall clock may wander before instants follow it, each time at a look at all nodes."""
+
 _STATES = frozenset(ReplicaStatus.State.values())
 _OUTCOMES = frozenset(outcomes.LABELS.values())
 
@@ -69,7 +72,6 @@ class _Record:
     heard_s: float
     report: NodeReport | None = None
     report_s: float = 0.0
-    report_wall_s: float = 0.0
     replica_ids: list[str] = field(default_factory=list)
     counts: dict[str, ReplicaCounts] = field(default_factory=dict)
     counted_s: float = float("-inf")
@@ -90,6 +92,8 @@ class NodeTable:
         """
         self._grace_s = grace_s
         self._count_interval_s = count_interval_s
+        # The wall clock less the monotonic one.
+        self._epoch_s = 0.0
         self._records: dict[str, _Record] = {}
 
     def register(self, now_s: float, registration: NodeRegistration) -> tuple[str, bool]:
@@ -152,10 +156,23 @@ class NodeTable:
             record.counts = {counted.replica_id: counted for counted in now}
             record.counted_s = now_s
         first = record.report is None
-        record.report, record.report_s, record.report_wall_s = report, now_s, wall_s
+        record.report, record.report_s = report, now_s
+        self.set_clock(now_s, wall_s)
         record.replica_ids = replica_ids
         record.rows = record.slim = None
         return Taken(first, counts)
+
+    def set_clock(self, now_s: float, wall_s: float) -> None:
+        """Follows the wall clock where it was set: what was heard before is dated by it, too.
+
+        Otherwise a node heard of a second ago would look silent for ten minutes to whoever compares
+        two instants that one snapshot gives.
+        """
+        epoch_s = wall_s - now_s
+        if abs(epoch_s - self._epoch_s) > CLOCK_TOLERANCE_S:
+            self._epoch_s = epoch_s
+            for record in self._records.values():
+                record.slim = None
 
     def forget(self, now_s: float) -> None:
         """Forgets nodes that have been silent for long."""
@@ -177,7 +194,7 @@ class NodeTable:
         record = self._records.get(node)
         if record is None or record.report is None:
             return None
-        message = _node(node, record, record.report, self._state(now_s, record))
+        message = _node(node, record, record.report, self._state(now_s, record), self._epoch_s)
         message.replicas.extend(record.report.replicas)
         return message
 
@@ -193,7 +210,7 @@ class NodeTable:
                 continue
             state = self._state(now_s, record)
             if record.slim is None or record.slim[0] != state:
-                message = _node(node, record, record.report, state)
+                message = _node(node, record, record.report, state, self._epoch_s)
                 for replica in record.report.replicas:
                     _add_slim(message, replica)
                 record.slim = (state, message)
@@ -283,8 +300,10 @@ def _row(replica: ReplicaStatus) -> ReplicaRow:
     return ReplicaRow(_deployment_id(replica.deployment), state, startup_s)
 
 
-def _node(node: str, record: _Record, report: NodeReport, state: Node.State) -> Node:
-    """All of a node but its replicas."""
+def _node(
+    node: str, record: _Record, report: NodeReport, state: Node.State, epoch_s: float
+) -> Node:
+    """All of a node but its replicas; `epoch_s` as in NodeTable."""
     message = Node(
         name=names.node_name(node),
         slot_count=report.slot_count,
@@ -298,8 +317,10 @@ def _node(node: str, record: _Record, report: NodeReport, state: Node.State) -> 
         custom=report.custom,
         volumes=report.volumes,
         read_only_volumes=report.read_only_volumes,
+        runtime=report.runtime,
+        runtime_message=report.runtime_message,
     )
-    message.last_report_time.FromNanoseconds(int(record.report_wall_s * 1e9))
+    message.last_report_time.FromNanoseconds(int((epoch_s + record.report_s) * 1e9))
     return message
 
 

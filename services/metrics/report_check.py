@@ -30,6 +30,12 @@ MAX_VOLUMES = 64
 MAX_ONGOING_REQUESTS = 1 << 20
 MAX_STARTUP_S = 7 * 86_400.0
 MAX_TEXT = 64 * 1024
+MAX_NAME = 256
+"""Characters of a UUID, a product's name, an id of an image or a replica."""
+MAX_CELSIUS = 1000.0
+MAX_WATTS = 100_000.0
+MAX_PROCESSES = 64
+MAX_XIDS = 32
 MAX_COUNT = 1 << 53
 """Counts beyond this are no longer exact as a Prometheus sample, which is a double."""
 
@@ -85,6 +91,7 @@ def check(report: NodeReport) -> None:
     _within(report.memory_bytes, MAX_MEMORY_BYTES, "report.memory_bytes")
     _within(report.applied_revision, MAX_COUNT, "report.applied_revision")
     _within(len(report.gpu_message), MAX_TEXT, "length of report.gpu_message")
+    _within(len(report.runtime_message), MAX_TEXT, "length of report.runtime_message")
     for name, amount in report.custom.items():
         _within(len(name), MAX_CUSTOM_NAME, "length of a name in report.custom")
         _within(amount, MAX_CUSTOM_AMOUNT, f"report.custom[{names.quoted(name)}]")
@@ -150,17 +157,51 @@ def _check_bounds(bounds_s: tuple[float, ...], field: str) -> None:
 
 def _check_gpu(gpu: Gpu) -> None:
     total, used, utilization = gpu.memory_total_bytes, gpu.memory_used_bytes, gpu.utilization_ratio
+    # All at once first, as with replicas. What is not set is 0, which is legal.
     if (
         0 <= total <= MAX_MEMORY_BYTES
         and 0 <= used <= total * MEMORY_TOLERANCE
         and -UTILIZATION_TOLERANCE <= utilization <= 1 + UTILIZATION_TOLERANCE
+        and 0 <= gpu.temperature_celsius <= MAX_CELSIUS
+        and 0 <= gpu.power_watts <= MAX_WATTS
+        and 0 <= gpu.power_limit_watts <= MAX_WATTS
+        and 0 <= gpu.ecc_corrected_count <= MAX_COUNT
+        and 0 <= gpu.ecc_uncorrected_count <= MAX_COUNT
+        and len(gpu.uuid) <= MAX_NAME
+        and len(gpu.product_name) <= MAX_NAME
+        and len(gpu.mig_parent_uuid) <= MAX_NAME
+        and len(gpu.health_message) <= MAX_TEXT
     ):
+        if gpu.xid_counts or gpu.processes:
+            _check_gpu_lists(gpu)
         return
     where = f"report.gpus[{names.quoted(gpu.uuid)}]"
     _within(total, MAX_MEMORY_BYTES, f"{where}.memory_total_bytes")
     _within(used, total * MEMORY_TOLERANCE, f"{where}.memory_used_bytes")
+    _within(gpu.temperature_celsius, MAX_CELSIUS, f"{where}.temperature_celsius")
+    _within(gpu.power_watts, MAX_WATTS, f"{where}.power_watts")
+    _within(gpu.power_limit_watts, MAX_WATTS, f"{where}.power_limit_watts")
+    _within(gpu.ecc_corrected_count, MAX_COUNT, f"{where}.ecc_corrected_count")
+    _within(gpu.ecc_uncorrected_count, MAX_COUNT, f"{where}.ecc_uncorrected_count")
+    for field in ("uuid", "product_name", "mig_parent_uuid"):
+        _within(len(getattr(gpu, field)), MAX_NAME, f"length of {where}.{field}")
+    _within(len(gpu.health_message), MAX_TEXT, f"length of {where}.health_message")
     # What is far above would be a percentage in place of a ratio.
     _within(utilization, 1.0, f"{where}.utilization_ratio")
+
+
+def _check_gpu_lists(gpu: Gpu) -> None:
+    where = f"report.gpus[{names.quoted(gpu.uuid)}]"
+    _at_most(len(gpu.xid_counts), MAX_XIDS, f"{where}.xid_counts")
+    for xid, count in gpu.xid_counts.items():
+        _within(xid, MAX_COUNT, f"{where}.xid_counts: a number")
+        _within(count, MAX_COUNT, f"{where}.xid_counts[{xid}]")
+    _at_most(len(gpu.processes), MAX_PROCESSES, f"{where}.processes")
+    for process in gpu.processes:
+        of_process = f"{where}.processes[{process.process_id}]"
+        _within(process.process_id, MAX_COUNT, f"{where}.processes: process_id")
+        _within(process.memory_used_bytes, MAX_MEMORY_BYTES, f"{of_process}.memory_used_bytes")
+        _within(len(process.replica_id), MAX_NAME, f"length of {of_process}.replica_id")
 
 
 def _check_volume(name: str) -> None:
@@ -177,6 +218,7 @@ def _check_replica(replica: ReplicaStatus) -> None:
         raise ReportError(Refusal.NAME, f"{where}.deployment: {error}") from error
     slots, ongoing = replica.max_ongoing_requests, replica.ongoing_count
     gpus, memory, starts = replica.gpus, replica.resident_memory_bytes, replica.start_count
+    gpu_memory = replica.gpu_memory_used_bytes
     startup_s = (
         replica.startup_time.ToNanoseconds() / 1e9 if replica.HasField("startup_time") else 0
     )
@@ -187,11 +229,13 @@ def _check_replica(replica: ReplicaStatus) -> None:
         and 0 <= ongoing <= ONGOING_PER_SLOT * slots + ONGOING_SPARE
         and 0 <= gpus <= MAX_GPUS
         and 0 <= memory <= MAX_MEMORY_BYTES
+        and 0 <= gpu_memory <= MAX_MEMORY_BYTES
         and starts >= 0
         and 0 <= startup_s <= MAX_STARTUP_S
         and len(replica.gpu_uuids) <= MAX_GPUS
         and len(replica.message) <= MAX_TEXT
         and replica.generation >= 0
+        and len(replica.image_id) <= MAX_NAME
     ):
         return
     where = f"report.replicas[{names.quoted(replica.replica_id)}]"
@@ -199,6 +243,8 @@ def _check_replica(replica: ReplicaStatus) -> None:
     _within(ongoing, ONGOING_PER_SLOT * slots + ONGOING_SPARE, f"{where}.ongoing_count")
     _within(gpus, MAX_GPUS, f"{where}.gpus")
     _within(memory, MAX_MEMORY_BYTES, f"{where}.resident_memory_bytes")
+    _within(gpu_memory, MAX_MEMORY_BYTES, f"{where}.gpu_memory_used_bytes")
+    _within(len(replica.image_id), MAX_NAME, f"length of {where}.image_id")
     _within(starts, MAX_COUNT, f"{where}.start_count")
     _within(startup_s, MAX_STARTUP_S, f"{where}.startup_time")
     _within(len(replica.message), MAX_TEXT, f"length of {where}.message")

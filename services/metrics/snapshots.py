@@ -135,7 +135,9 @@ class Mesh:
         now_s = self._clock.monotonic_s()
         replicas = self._replicas(now_s)
         snapshot = self._message(sorted(self.queues.deployments() | replicas.keys()))
-        snapshot.sample_time.FromNanoseconds(int(self._clock.wall_s() * 1e9))
+        wall_s = self._clock.wall_s()
+        self.nodes.set_clock(now_s, wall_s)
+        snapshot.sample_time.FromNanoseconds(int(wall_s * 1e9))
         for deployment, load in zip(self._held, snapshot.deployments, strict=True):
             self._fill(load, deployment, replicas.get(deployment), now_s)
         pieces = [snapshot.SerializeToString()]

@@ -3,6 +3,7 @@
 import pytest
 
 from forebay.v1.node_pb2 import (
+    REPLICA_RUNTIME_DOCKER,
     Gpu,
     Histogram,
     Node,
@@ -113,6 +114,31 @@ def test_a_node_says_what_it_has() -> None:
     for node in (table.node(0.0, "node-a"), table.slim_nodes(0.0)[0]):
         assert node is not None
         assert (node.cpus, node.memory_bytes, dict(node.custom)) == (8, 1 << 34, {"licence": 3})
+
+
+def test_a_node_says_how_it_runs_replicas_and_all_it_knows_of_its_gpus() -> None:
+    gpu = Gpu(
+        uuid="GPU-1",
+        health=Gpu.HEALTH_FAULTY,
+        health_message="Xid 79",
+        temperature_celsius=61,
+        power_watts=70.5,
+        power_limit_watts=72,
+        mig_parent_uuid="GPU-0",
+        ecc_corrected_count=1,
+        ecc_uncorrected_count=2,
+        xid_counts={79: 1},
+        processes=[{"process_id": 7, "memory_used_bytes": 3, "replica_id": "add-1"}],
+    )
+    report = NodeReport(
+        gpus=[gpu], runtime=REPLICA_RUNTIME_DOCKER, runtime_message="the launcher is away"
+    )
+    table = table_with(report)
+    for node in (table.node(0.0, "node-a"), table.slim_nodes(0.0)[0]):
+        assert node is not None
+        assert node.runtime == REPLICA_RUNTIME_DOCKER
+        assert node.runtime_message == "the launcher is away"
+        assert list(node.gpus) == [gpu]
 
 
 def test_in_snapshots_replicas_come_without_what_they_have_counted() -> None:

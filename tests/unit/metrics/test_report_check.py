@@ -25,6 +25,10 @@ def of_gpu(**fields: object) -> NodeReport:
     return NodeReport(gpus=[Gpu(**{"uuid": "GPU-1", "memory_total_bytes": 100, **fields})])
 
 
+def of_process(**fields: object) -> NodeReport:
+    return of_gpu(processes=[{"process_id": 7, **fields}])
+
+
 def of_histogram(**fields: object) -> NodeReport:
     made = Histogram(**{"bounds_s": BOUNDS_S, "counts": [0, 0, 0], **fields})
     return of_replica(service_time=made)
@@ -66,6 +70,27 @@ def take(*reports: NodeReport) -> None:
         (of_gpu(utilization_ratio=50), Refusal.TOO_LARGE, "utilization_ratio"),
         (of_gpu(utilization_ratio=-1), Refusal.NEGATIVE, "utilization_ratio"),
         (of_gpu(utilization_ratio=math.nan), Refusal.NOT_FINITE, "utilization_ratio"),
+        (of_gpu(temperature_celsius=math.nan), Refusal.NOT_FINITE, "temperature_celsius = nan"),
+        (of_gpu(temperature_celsius=-1), Refusal.NEGATIVE, "temperature_celsius"),
+        (of_gpu(power_watts=math.inf), Refusal.NOT_FINITE, "power_watts"),
+        (of_gpu(power_limit_watts=1e9), Refusal.TOO_LARGE, "power_limit_watts"),
+        (of_gpu(ecc_corrected_count=-1), Refusal.NEGATIVE, "ecc_corrected_count"),
+        (of_gpu(ecc_uncorrected_count=1 << 60), Refusal.TOO_LARGE, "ecc_uncorrected_count"),
+        (of_gpu(product_name="x" * 257), Refusal.TOO_LARGE, "length of .*product_name"),
+        (of_gpu(mig_parent_uuid="x" * 257), Refusal.TOO_LARGE, "length of .*mig_parent_uuid"),
+        (of_gpu(health_message="x" * 100_000), Refusal.TOO_LARGE, "length of .*health_message"),
+        (of_gpu(xid_counts=dict.fromkeys(range(33), 1)), Refusal.TOO_MANY, "xid_counts: 33"),
+        (of_gpu(xid_counts={79: -1}), Refusal.NEGATIVE, r"xid_counts\[79\] = -1"),
+        (of_gpu(xid_counts={-1: 1}), Refusal.NEGATIVE, "xid_counts: a number = -1"),
+        (of_gpu(processes=[{}] * 65), Refusal.TOO_MANY, "processes: 65"),
+        (of_process(process_id=-1), Refusal.NEGATIVE, "processes: process_id = -1"),
+        (of_process(memory_used_bytes=-1), Refusal.NEGATIVE, "memory_used_bytes = -1"),
+        (of_process(memory_used_bytes=1 << 60), Refusal.TOO_LARGE, "memory_used_bytes"),
+        (of_process(replica_id="x" * 300), Refusal.TOO_LARGE, "length of .*replica_id"),
+        (of_replica(gpu_memory_used_bytes=-1), Refusal.NEGATIVE, "gpu_memory_used_bytes"),
+        (of_replica(gpu_memory_used_bytes=1 << 60), Refusal.TOO_LARGE, "gpu_memory_used_bytes"),
+        (of_replica(image_id="x" * 300), Refusal.TOO_LARGE, "length of .*image_id"),
+        (NodeReport(runtime_message="x" * 100_000), Refusal.TOO_LARGE, "runtime_message"),
         (NodeReport(replicas=[replica(), replica()]), Refusal.DUPLICATE, "replicas.*not unique"),
         (of_replica(deployment="deployments/a.b"), Refusal.NAME, "deployment"),
         (of_replica(ongoing_count=-1), Refusal.NEGATIVE, "ongoing_count"),
@@ -123,8 +148,19 @@ def test_takes_what_a_large_machine_reports() -> None:
                     memory_total_bytes=100,
                     memory_used_bytes=105,
                     utilization_ratio=1.01,
+                    health=Gpu.HEALTH_OK,
+                    temperature_celsius=104,
+                    power_watts=1000,
+                    power_limit_watts=1200,
+                    ecc_corrected_count=1 << 40,
+                    xid_counts=dict.fromkeys(range(32), 1 << 40),
+                    processes=[
+                        {"process_id": pid, "memory_used_bytes": 1 << 37, "replica_id": "add-1"}
+                        for pid in range(64)
+                    ],
                 )
-                for i in range(16)
+                # 16 of them, each divided by MIG.
+                for i in range(16 * 7)
             ],
             replicas=[
                 replica(

@@ -44,6 +44,13 @@ class LoadWatch:
             return None
         return self._snapshot
 
+    @property
+    def age_s(self) -> float | None:
+        """Age of the last snapshot in seconds; None if there was none yet."""
+        if self._snapshot is None:
+            return None
+        return self._clock.monotonic_s() - self._received_s
+
     async def run(self) -> None:
         """Watches for ever, dialling again with growing pauses."""
         pause_s = FIRST_PAUSE_S

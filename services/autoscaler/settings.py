@@ -30,6 +30,9 @@ class AutoscalerSettings(ServiceSettings):
         ports.AUTOSCALER,
         description="Where gRPC listens, as host:port; port 0: the kernel chooses.",
     )
+    http_listen: Address | None = Field(
+        None, description="Where Prometheus scrapes this autoscaler, as host:port; none: nowhere."
+    )
     metrics: Address = Field(ports.METRICS, description="Where metrics listens, as host:port.")
     node_grace_s: float = Field(
         10.0,

@@ -1,16 +1,14 @@
-"""A router's own counts as Prometheus text. docs/metrics.md says what to do about each.
+"""A router's own counts for Prometheus. docs/metrics.md says what to do about each.
 
 Label values are the deployments there are, so that the series stay bounded.
 """
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from services.router.counters import RouterCounters
-from services.runtime import ports
 
 UNKNOWN = ""
 """Stands for calls to deployments that there are not."""
@@ -24,6 +22,7 @@ class RouterCollector(Collector):
         counters: RouterCounters,
         pending: Callable[[], int],
         deployments: Callable[[], list[str]],
+        nats_connected: Callable[[], bool],
     ) -> None:
         """Collects when it is asked.
 
@@ -31,10 +30,12 @@ class RouterCollector(Collector):
             counters: of the router.
             pending: how many calls it holds.
             deployments: ids of the deployments there are.
+            nats_connected: whether it is connected to NATS.
         """
         self._counters = counters
         self._pending = pending
         self._deployments = deployments
+        self._nats_connected = nats_connected
 
     def describe(self) -> list[Metric]:
         """Nothing in advance."""
@@ -42,6 +43,11 @@ class RouterCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """All metrics of this instant."""
+        yield GaugeMetricFamily(
+            "forebay_nats_connected",
+            "Whether the service is connected to NATS.",
+            value=float(self._nats_connected()),
+        )
         yield self._by_outcome(
             "forebay_router_calls", "Calls that ended, by outcome.", self._counters.calls
         )
@@ -69,23 +75,3 @@ class RouterCollector(Collector):
                 # Deleted since: its series ends.
                 del counts[deployment, outcome]
         return metric
-
-
-def serve(address: str, collector: RouterCollector) -> Callable[[], None]:
-    """Serves the metrics over HTTP from a thread of its own; returns what stops it.
-
-    Raises:
-        ports.AddressError: if the address cannot be listened on.
-    """
-    ports.check_free(address)
-    registry = CollectorRegistry()
-    registry.register(collector)
-    host, port = ports.split(address)
-    server, thread = start_http_server(port, host, registry)
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return stop

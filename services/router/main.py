@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
 
 import grpc.aio
 import nats.errors
@@ -14,7 +13,6 @@ from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
 from services.router.directory import DeploymentDirectory
 from services.router.exposition import RouterCollector
-from services.router.exposition import serve as serve_metrics
 from services.router.idempotency import KeptReplies
 from services.router.inference import InferenceCore
 from services.router.open_inference import MODEL_INFER, SERVICE, OpenInferenceServicer
@@ -25,7 +23,7 @@ from services.router.settings import RouterSettings
 from services.router.tasks.calls import TASK_SERVICE
 from services.router.tasks.servicer import TaskServicer
 from services.router.wakes import Wakes
-from services.runtime import process
+from services.runtime import process, prometheus
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
@@ -40,12 +38,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set, then finishes the calls under way."""
     clock = SystemClock()
     router_id = secrets.token_hex(6)
-    link = NatsLink(
-        f"router {router_id}",
-        settings.nats_url,
-        settings.nats_credentials_file,
-        settings.stream_replicas,
-    )
+    link = _link(settings, router_id)
     arena = BodyArena(settings.arena_bytes)
     pending = PendingCalls(settings.max_pending_calls, settings.max_pending_bytes)
     counters = RouterCounters()
@@ -66,7 +59,7 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     health = Health(server, [ROUTER_SERVICE, SERVICE, TASK_SERVICE])
     address = listen(server, settings.listen)
     drained = asyncio.Event()
-    stop_metrics: Callable[[], None] | None = None
+    exposed = prometheus.Exposed()
 
     async def drain_when_told() -> None:
         await stopping.wait()
@@ -78,12 +71,11 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     try:
         await server.start()
         await health.set_serving(False)
-        listening = {"router": address}
-        if settings.http_listen is not None:
-            collector = RouterCollector(counters, lambda: len(pending), directory.ids)
-            stop_metrics = serve_metrics(settings.http_listen, collector)
-            listening["router_http"] = settings.http_listen
-        process.announce(settings, **listening)
+        collector = RouterCollector(
+            counters, lambda: len(pending), directory.ids, lambda: link.connected
+        )
+        exposed = prometheus.expose(settings.http_listen, collector)
+        process.announce(settings, router=address, **exposed.listening("router_http"))
         await run_until(
             drained,
             nats=link.run(drained),
@@ -96,10 +88,18 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
         )
     finally:
         await server.stop(0)
-        if stop_metrics is not None:
-            await asyncio.to_thread(stop_metrics)
+        await exposed.stop()
         await link.close()
         arena.close()
+
+
+def _link(settings: RouterSettings, router_id: str) -> NatsLink:
+    return NatsLink(
+        f"router {router_id}",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
 
 
 def _server(

@@ -38,7 +38,8 @@ class Leader(AutoscalerServiceServicer, NodeServiceServicer):
         asked_s: when each watch was asked for, on the same clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval_s: float = INTERVAL_S) -> None:
+        self._interval_s = interval_s
         self.address = "127.0.0.1:0"
         self.leading = True
         self.reports: list[tuple[float, NodeReport]] = []
@@ -104,7 +105,7 @@ class Leader(AutoscalerServiceServicer, NodeServiceServicer):
     ) -> AsyncIterator[ReportResponse]:
         """Keeps what is reported."""
         response = ReportResponse()
-        response.report_interval.FromMilliseconds(int(INTERVAL_S * 1000))
+        response.report_interval.FromMilliseconds(int(self._interval_s * 1000))
         async for request in requests:
             if request.HasField("report"):
                 self.reports.append((time.monotonic(), request.report))

@@ -3,27 +3,30 @@
 # without a network; what it is given is below /volumes and /node.
 set -eu
 
-# give FOLDER USER MODE: contents keep their owners if the folder has the right one already.
+# give FOLDER USER:GROUP MODE: contents keep their owners if the folder has the right one already.
 give() {
     [ -d "$1" ] || return 0
-    if [ "$(stat -c %u "$1")" != "$2" ]; then chown -R "$2:$2" "$1"; fi
+    if [ "$(stat -c %u:%g "$1")" != "$2" ]; then chown -R "$2" "$1"; fi
     chmod "$3" "$1"
 }
 
 # A fleet has several of a kind: nats, nats-2, nats-3.
 for folder in /volumes/*; do
     case "$folder" in
-        */nats*) give "$folder" 10002 0700 ;;
-        */jaeger) give "$folder" 10003 0700 ;;
-        */prometheus) give "$folder" 65534 0700 ;;
-        */grafana) give "$folder" 472 0700 ;;
-        */autoscaler* | */launcher*) give "$folder" 10001 0700 ;;
+        */nats*) give "$folder" 10002:10002 0700 ;;
+        */jaeger) give "$folder" 10003:10003 0700 ;;
+        */prometheus) give "$folder" 65534:65534 0700 ;;
+        */grafana) give "$folder" 472:472 0700 ;;
+        */autoscaler*) give "$folder" 10001:10001 0700 ;;
+        # The launcher's socket: it is its own, and the agent is in its group.
+        */launcher*) give "$folder" 1000:10001 0750 ;;
         *) echo "prepare.sh: whose is $folder?" >&2; exit 1 ;;
     esac
 done
-# Never their contents: what replicas' containers have written there is theirs.
+# The agent's, and its group's, which the launcher is in. Never their contents: what replicas'
+# containers have written there is theirs.
 for folder in /node /node-*; do
     [ -d "$folder" ] || continue
     chown 10001:10001 "$folder"
-    chmod 0750 "$folder"
+    chmod 0770 "$folder"
 done

@@ -19,8 +19,9 @@ def probe(address: str, timeout_s: float = TIMEOUT_S) -> None:
     """Returns if what listens at an address serves.
 
     Args:
-        address: `host:port` or `unix:/path` for the standard gRPC health service; `http://…`,
-            where any answer below 400 will do.
+        address: `host:port` or `unix:/path` for the standard gRPC health service, or without it,
+            as it is at the launcher, any gRPC server; `http://…`, where any answer below 400 will
+            do.
         timeout_s: how long the answer may take, more than 0.
 
     Raises:
@@ -59,6 +60,8 @@ def _probe_grpc(address: str, timeout_s: float) -> None:
                 health_pb2.HealthCheckRequest(), timeout=timeout_s
             )
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return
             raise NotServingError(f"{address} does not answer: {error.details()}") from None
     status = health_pb2.HealthCheckResponse.ServingStatus
     if answer.status != status.SERVING:

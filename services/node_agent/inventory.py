@@ -35,6 +35,8 @@ FIRST_READ_S = 10.0
 
 HANG_S = 5.0
 
+_CANNOT_START = "NVML does not answer, so nothing new is started; what runs goes on"
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -143,7 +145,7 @@ class GpuInventory:
         return Inventory(
             gpus=self._known.gpus(users),
             message="; ".join(filter(None, (self._missing, hang, *self._problems))),
-            cannot_start=hang,
+            cannot_start=_CANNOT_START if hang else "",
             used_bytes=self._known.used_bytes(users),
         )
 
@@ -222,7 +224,7 @@ class GpuInventory:
             return ""
         return (
             f"NVML has not answered for {now_s - self._asked_s:.0f} s: what is said of the GPUs is "
-            f"{now_s - self._read_s:.0f} s old, and nothing new is started here. What runs goes on"
+            f"{now_s - self._read_s:.0f} s old"
         )
 
 

@@ -1,6 +1,7 @@
 """The `process` runtime: each Triton is a child process of this agent's user."""
 
 import asyncio
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import structlog
 
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_PROCESS, ReplicaRuntime
 from services.node_agent import replica_environment, volumes
+from services.node_agent.gpus import mps
 from services.node_agent.model_cache import build_repository
 from services.node_agent.python_environment import PythonEnvironments
 from services.node_agent.runtime import Launch, Measured, Order, Triton
@@ -32,6 +34,7 @@ class ProcessRuntime:
         home: TritonHome,
         environments: PythonEnvironments,
         offered: Mapping[str, OfferedVolume],
+        mps_pipes: Path = mps.DEFAULT_PIPES,
     ) -> None:
         """A runtime.
 
@@ -39,10 +42,12 @@ class ProcessRuntime:
             home: the prepared Triton.
             environments: Python environments of models.
             offered: this node's volumes by name.
+            mps_pipes: where MPS' control daemon would have its pipes.
         """
         self._home = home
         self._environments = environments
         self._offered = offered
+        self._mps_pipes = mps_pipes
 
     @classmethod
     def of(cls, settings: NodeAgentSettings, state_dir: Path) -> "ProcessRuntime":
@@ -57,7 +62,8 @@ class ProcessRuntime:
             raise OSError(str(error)) from error
         directory = settings.environments_dir or home.directory.parent / "environments"
         environments = PythonEnvironments(directory, home.base_environment)
-        return cls(home, environments, settings.offered_volumes)
+        mps_pipes = mps.pipe_directory(settings.mps_pipe_dir, os.environ)
+        return cls(home, environments, settings.offered_volumes, mps_pipes)
 
     async def open(self) -> None:
         """Nothing to get to know: what runs is written down in each replica's directory."""
@@ -84,6 +90,11 @@ class ProcessRuntime:
         await asyncio.to_thread(remove_shared_memory, assignment.replica_id)
         mounts = await asyncio.to_thread(volumes.mounts_of, assignment.volumes, self._offered)
         await asyncio.to_thread(volumes.link, directory, mounts)
+        variables = replica_environment.variables(assignment, mounts)
+        if mps.daemon_is_there(self._mps_pipes):
+            uuids, share = tuple(assignment.gpu_uuids), assignment.resources
+            limits = mps.limits(uuids, share.gpus, share.gpu_memory_bytes, self._mps_pipes)
+            variables |= limits
 
         async def launch() -> Triton:
             return await asyncio.to_thread(
@@ -94,7 +105,7 @@ class ProcessRuntime:
                 order.deployment,
                 environment,
                 replica_environment.visible_gpus(assignment),
-                replica_environment.variables(assignment, mounts),
+                variables,
                 self.trace_url,
             )
 

@@ -141,6 +141,12 @@ class NodeAgentSettings(ServiceSettings):
         description="Errors of the NVIDIA driver (Xids) after which a GPU is used all the same: "
         "[109]. Which ones take it out of use is in docs/gpus.md.",
     )
+    mps_pipe_dir: Path | None = Field(
+        None,
+        description="Where NVIDIA's MPS control daemon has its pipes: while it is there, replicas "
+        "with a share of a GPU are held to that share. Default: $CUDA_MPS_PIPE_DIRECTORY, or "
+        "/tmp/nvidia-mps. With runtime docker the launcher's own counts.",
+    )
     autoscaler: Annotated[str, AfterValidator(_addresses)] = Field(
         ports.AUTOSCALER,
         description="Who says what to run, as host:port; several separated by commas, of which "

@@ -292,7 +292,7 @@ async def test_while_nvml_hangs_reports_go_on_and_nothing_new_is_started(script:
         await gpus.until_watched(uuid(0), uuid(1))
         script.hang("nvmlDeviceGetMemoryInfo", 7_000, uuid(1))
         found = await gpus.until("NVML has not answered for ", timeout_s=15)
-        assert found["cannot_start"] == found["message"]
+        assert found["cannot_start"].startswith("NVML does not answer")
         assert [gpu["health"] for gpu in found["gpus"]] == ["HEALTH_OK", "HEALTH_OK"]
         assert found["gpus"][0]["memory_used_bytes"] == str(GIB)
         assert max(gpus.now()["read_s"] for _ in range(20)) < 0.1
@@ -309,7 +309,7 @@ def test_an_agent_whose_nvml_never_answers_starts_all_the_same(script: Script) -
     with inventory(script.environment) as gpus:
         found = gpus.now()
     assert found["gpus"] == []
-    assert found["cannot_start"].startswith("NVML has not answered for 10 s")
+    assert found["cannot_start"].startswith("NVML does not answer")
 
 
 def test_reading_sixteen_gpus_is_cheap(script: Script) -> None:

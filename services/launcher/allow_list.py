@@ -17,6 +17,7 @@ LEGAL = "name:tag or name@sha256:… with 64 hexadecimal digits"
 _HUB = "docker.io"
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-f:]+\])(?::[0-9]{1,5})?"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME_PART = re.compile(_PART)
 _REFERENCE = re.compile(
     rf"(?:(?P<host>{_HOST})/)?(?P<path>{_PART}(?:/{_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|\*))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?"
@@ -106,6 +107,8 @@ def _parts(reference: str) -> tuple[str, str]:
     host, path = found["host"], found["path"]
     if host and not (set(host) & {".", ":", "["} or host == "localhost"):
         # `library/triton`: only what looks like a host is one.
+        if not _NAME_PART.fullmatch(host):
+            raise ImageNameError(f"{quoted(reference)} names no image: write {LEGAL}")
         host, path = None, f"{host}/{path}"
     if host in (None, "index.docker.io", _HUB):
         host, path = _HUB, path if "/" in path else f"library/{path}"

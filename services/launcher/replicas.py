@@ -37,7 +37,8 @@ from services.launcher.watching import Watching
 log = structlog.get_logger()
 
 MAX_LISTED = 1024
-MEASURED_AT_ONCE = 8
+MEASURED_AT_ONCE = 32
+"""The engine samples once a second and answers all who wait then."""
 LOOK_ANYWAY_S = 30.0
 LOOK_AGAIN_S = 1.0
 """Time between two looks while the engine does not say what a container is doing."""
@@ -77,7 +78,7 @@ class Replicas:
         lock = self._locks.setdefault(replica.replica_id, asyncio.Lock())
         async with lock:
             if await self._runs_already(replica, name):
-                return await self._measured(await self.look(replica.replica_id))
+                return await self._with_processes(await self.look(replica.replica_id))
             await self._images.check_id(replica.image_id)
             await self._network.ensure()
             folders = await asyncio.to_thread(folders_of, self._state_dir, replica)
@@ -92,7 +93,7 @@ class Replicas:
                     await asyncio.shield(self._engine.remove(container_id, name))
                 raise
         log.info("replica.started", replica=replica.replica_id, container=container_id[:12])
-        return await self._measured(await self.look(replica.replica_id))
+        return await self._with_processes(await self.look(replica.replica_id))
 
     async def stop(self, replica_id: str, grace_s: float) -> None:
         """Ends and removes a replica's container; fine if there is none.
@@ -138,7 +139,7 @@ class Replicas:
                 now = await self._look_or_unknown(replica_id)
                 if not states.same(sent, now):
                     sent = now
-                    yield await self._measured(now)
+                    yield await self._with_processes(now)
                 if now.state in states.ENDED:
                     return
                 unknown = now.state == ReplicaContainer.STATE_UNKNOWN
@@ -159,7 +160,7 @@ class Replicas:
 
         async def one(replica_id: str) -> ReplicaContainer:
             async with self._measuring:
-                return await self._measured(await self.look(replica_id))
+                return await self._with_usage(await self.look(replica_id))
 
         found = await asyncio.gather(*map(one, ids[:MAX_LISTED]))
         return [container for container in found if container.state != ReplicaContainer.STATE_GONE]
@@ -208,22 +209,20 @@ class Replicas:
         except RefusedError as error:
             return states.unknown(replica_id, error.message)
 
-    async def _measured(self, container: ReplicaContainer) -> ReplicaContainer:
-        """Adds what a running container uses, as far as the engine says it."""
-        if container.state not in states.LIVE:
-            return container
-        stats, processes = await asyncio.gather(
-            self._engine.stats(container.container_id),
-            self._engine.processes(container.container_id),
-            return_exceptions=True,
-        )
-        for failed in (stats, processes):
-            # One that has ended meanwhile cannot be measured, and whatever else is wrong shows
-            # where it matters: not knowing is an answer.
-            if isinstance(failed, BaseException) and not isinstance(failed, RefusedError):
-                raise failed
-        if isinstance(stats, dict):
-            container.memory_used_bytes = states.memory_used_bytes(stats)
-        if isinstance(processes, list):
-            container.process_ids.extend(processes[: states.MAX_PROCESSES])
+    async def _with_processes(self, container: ReplicaContainer) -> ReplicaContainer:
+        """Adds the ids of a running container's processes, as far as the engine says them."""
+        if container.state in states.LIVE:
+            # One that has ended meanwhile has none, and whatever else is wrong shows where it
+            # matters: not knowing is an answer.
+            with contextlib.suppress(RefusedError):
+                found = await self._engine.processes(container.container_id)
+                container.process_ids.extend(found[: states.MAX_PROCESSES])
         return container
+
+    async def _with_usage(self, container: ReplicaContainer) -> ReplicaContainer:
+        """Adds what a running container uses too, for which the engine takes up to a second."""
+        if container.state in states.LIVE:
+            with contextlib.suppress(RefusedError):
+                stats = await self._engine.stats(container.container_id)
+                container.memory_used_bytes = states.memory_used_bytes(stats)
+        return await self._with_processes(container)

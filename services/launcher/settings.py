@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from services.launcher import allow_list
 from services.runtime.config import ProcessSettings, service_config
+from services.runtime.node_name import default_node
 from services.wire import offered_volumes
 from services.wire.offered_volumes import OfferedVolume
 
@@ -89,9 +90,9 @@ class LauncherSettings(ProcessSettings):
         "that share an engine need two names.",
     )
     node: str = Field(
-        "node",
+        default_factory=default_node,
         pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
-        description="Name of this node, the same as its agent's.",
+        description="Name of this node, the same as its agent's. Default: the host name.",
     )
     state_dir: Path = Field(
         Path("forebay-node"),

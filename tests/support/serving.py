@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from services.runtime.config import ServiceSettings
+from services.runtime.config import ProcessSettings
 from tests.support.eventually import eventually
 
 Serve = Callable[[Any, asyncio.Event], Awaitable[None]]
@@ -15,7 +15,7 @@ Serve = Callable[[Any, asyncio.Event], Awaitable[None]]
 
 @asynccontextmanager
 async def serving(
-    serve: Serve, settings_class: type[ServiceSettings], ready_file: Path, **settings: Any
+    serve: Serve, settings_class: type[ProcessSettings], ready_file: Path, **settings: Any
 ) -> AsyncIterator[dict[str, str]]:
     """Runs a service until the block ends, and fails if the service does.
 

@@ -176,4 +176,5 @@ def _comparable(deployment: Deployment) -> dict[str, object]:
         "max_queued_requests": deployment.max_queued_requests,
         "canary": deployment.canary.mode == Canary.MODE_OFF,
         "volumes": {volume.name: volume.read_only for volume in deployment.volumes},
+        "image": deployment.image,
     }

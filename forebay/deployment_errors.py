@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from forebay import resources_file, scaling_file, volumes_file
 from forebay.deployment_yaml import Problem, Text
 from forebay.renamed_keys import Renamed
+from services.wire import deployment_words as words
 
 LEGAL = {
     "name": "1 to 63 of a-z, 0-9 and '-', starting with a letter and not ending with '-'",
@@ -23,6 +24,7 @@ LEGAL = {
     **resources_file.LEGAL,
     **volumes_file.LEGAL,
     "placement": "compact or spread",
+    "image": words.LEGAL_IMAGE,
     "max_ongoing_requests": "a whole number from 1 to 1024",
     "request_timeout_s": "seconds from 0.001 to 86400",
     "max_queued_requests": "a whole number from 1 to 1000000",

@@ -71,6 +71,12 @@ class DeploymentSpec(BaseModel):
         description="Folders that all replicas share, by the names that nodes give them: `data`, "
         "or `data: {read_only: true}`.",
     )
+    image: str = Field(
+        default="",
+        max_length=words.MAX_IMAGE_CHARACTERS,
+        description="Image of the replicas' containers, on nodes that run containers and whose "
+        "launcher allows it. Empty: the node's own.",
+    )
     max_ongoing_requests: int = Field(
         default=8, ge=1, le=1024, description="Requests one replica works on at once."
     )
@@ -115,6 +121,7 @@ class DeploymentSpec(BaseModel):
             placement=Deployment.PLACEMENT_SPREAD if spread else Deployment.PLACEMENT_COMPACT,
             environment=self.environment,
             volumes=mounts(self.volumes),
+            image=self.image,
         )
         if self.scaling is not None:
             deployment.scaling.CopyFrom(self.scaling.to_proto(self.max_ongoing_requests))
@@ -221,6 +228,8 @@ def _problems(spec: DeploymentSpec) -> Iterator[Problem]:
     yield from resource_problems(spec.resources)
     yield from environment_problems(spec.environment)
     yield from volume_problems(spec.volumes)
+    if spec.image and not words.is_image(spec.image):
+        yield Problem("image", f"= {spec.image!r}; legal is {LEGAL['image']}")
     if spec.scaling is None:
         return
     if "replicas" in spec.model_fields_set:

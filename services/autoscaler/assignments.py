@@ -3,7 +3,9 @@
 The only place where the two meet: decisions know no protos.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 from forebay.v1.autoscaler_pb2 import Assignment, AssignmentSet
 from forebay.v1.deployment_pb2 import Deployment, ReplicaResources, VolumeMount
@@ -13,6 +15,29 @@ from services.autoscaler.plan import NodeChange
 from services.autoscaler.rollout import Replica, Spec
 from services.autoscaler.roster import Assigned
 from services.wire import names
+
+
+class Origin(Protocol):
+    """The scale decision that a replica comes from."""
+
+    @property
+    def name(self) -> str:
+        """Its resource name; empty if it is not known."""
+        ...
+
+    @property
+    def traceparent(self) -> str:
+        """W3C context of its span; empty if it has none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _NoOrigin:
+    name: str = ""
+    traceparent: str = ""
+
+
+NO_ORIGIN: Origin = _NoOrigin()
 
 
 def demand_of(resources: ReplicaResources, volumes: Iterable[VolumeMount] = ()) -> Demand:
@@ -76,6 +101,7 @@ def next_assignments(
     before: AssignmentSet | None,
     change: NodeChange,
     deployments: Mapping[str, Deployment],
+    origin_of: Callable[[str], Origin] = lambda _: NO_ORIGIN,
 ) -> list[Assignment]:
     """What a node must run after a change, by replica id.
 
@@ -83,6 +109,8 @@ def next_assignments(
         before: what it was told last; None if it was told nothing yet.
         change: what the plan changes on it.
         deployments: what is declared, by id.
+        origin_of: the decision that new replicas of a deployment come from, by its id. A replica
+            keeps its own for life.
     """
     result = []
     for assignment in before.assignments if before is not None else ():
@@ -95,11 +123,14 @@ def next_assignments(
             # The one thing that changes without a new generation.
             kept.request_timeout.CopyFrom(deployment.request_timeout)
         result.append(kept)
-    result += [_assignment(replica, deployments[owner]) for owner, replica in change.create]
+    result += [
+        _assignment(replica, deployments[owner], origin_of(owner))
+        for owner, replica in change.create
+    ]
     return sorted(result, key=lambda assignment: assignment.replica_id)
 
 
-def _assignment(replica: Replica, deployment: Deployment) -> Assignment:
+def _assignment(replica: Replica, deployment: Deployment, origin: Origin) -> Assignment:
     return Assignment(
         replica_id=replica.replica_id,
         deployment=deployment.name,
@@ -112,4 +143,7 @@ def _assignment(replica: Replica, deployment: Deployment) -> Assignment:
         canary=deployment.canary,
         environment=deployment.environment,
         volumes=deployment.volumes,
+        image=deployment.image,
+        scale_decision=origin.name,
+        traceparent=origin.traceparent,
     )

@@ -79,6 +79,7 @@ _FIELDS = (
     _Field("placement"),
     _Field("environment", run_by_replicas=True),
     _Field("volumes", run_by_replicas=True),
+    _Field("image", run_by_replicas=True),
 )
 _IMMUTABLE = ("name",)
 _OUTPUT_ONLY = ("generation", "etag", "create_time", "update_time", "status")
@@ -218,6 +219,7 @@ def _check(deployment: Deployment) -> None:
     resource_rules.check_resources(deployment.resources)
     resource_rules.check_environment(deployment.environment)
     resource_rules.check_volumes(deployment.volumes)
+    resource_rules.check_image(deployment.image)
     timeout = deployment.request_timeout
     timeout_s = ranges.seconds(timeout)
     if abs(timeout.nanos) > ranges.MAX_NANOS or not 0.001 <= timeout_s <= 86_400:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import nats.errors
@@ -12,7 +12,9 @@ from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy, RawStreamMsg
 
 from forebay.v1.scaling_pb2 import ScaleDecision
+from services.autoscaler.decision_counts import DecisionCounts
 from services.wire import streams, subjects
+from services.wire.names import deployment_name
 from services.wire.nats_link import NatsLink
 
 log = structlog.get_logger()
@@ -24,24 +26,42 @@ RETRY_S = 0.5
 MAX_GAPS = 2_000
 """Sequence numbers looked at in vain before a page of a listing ends."""
 
+Named = Callable[[str], None]
+
+
+def _nobody(_name: str) -> None:
+    """Nobody is told."""
+
 
 class Journal:
-    """The stream of scale decisions."""
+    """The stream of scale decisions.
+
+    Attributes:
+        counts: how often what was decided.
+    """
 
     def __init__(self, link: NatsLink) -> None:
         """Prepares the journal; `run` writes what is appended."""
         self._link = link
-        self._waiting: deque[tuple[str, bytes]] = deque()
+        self._waiting: deque[tuple[str, bytes, Named]] = deque()
         self._appended = asyncio.Event()
         self._dropped = 0
+        self.counts = DecisionCounts()
         link.on_connected(lambda: streams.ensure_decisions(link.jetstream))
 
-    def append(self, deployment: str, decision: ScaleDecision) -> None:
-        """Has a decision written as soon as NATS takes it; never waits."""
+    def append(self, deployment: str, decision: ScaleDecision, named: Named = _nobody) -> None:
+        """Has a decision written as soon as NATS takes it; never waits.
+
+        Args:
+            deployment: its id.
+            decision: the decision.
+            named: told the resource name that it was given, or an empty one if it was dropped.
+        """
+        self.counts.count(deployment, decision)
         if len(self._waiting) >= MAX_WAITING:
-            self._waiting.popleft()
+            self._waiting.popleft()[2]("")
             self._dropped += 1
-        self._waiting.append((deployment, decision.SerializeToString()))
+        self._waiting.append((deployment, decision.SerializeToString(), named))
         self._appended.set()
 
     async def run(self) -> None:
@@ -50,9 +70,9 @@ class Journal:
             await self._appended.wait()
             self._appended.clear()
             while self._waiting:
-                deployment, value = self._waiting[0]
+                deployment, value, named = self._waiting[0]
                 try:
-                    await self._link.unless_lost(
+                    kept = await self._link.unless_lost(
                         self._link.jetstream.publish(subjects.decision(deployment), value)
                     )
                 except (nats.errors.Error, TimeoutError) as error:
@@ -61,6 +81,7 @@ class Journal:
                     continue
                 if self._waiting and self._waiting[0][1] is value:
                     self._waiting.popleft()
+                    named(_name(deployment, kept.seq))
             if self._dropped:
                 log.warning("journal.dropped", decisions=self._dropped)
                 self._dropped = 0
@@ -176,5 +197,9 @@ def _decision(message: RawStreamMsg) -> ScaleDecision:
 def _named(decision: ScaleDecision, subject: str, number: int) -> ScaleDecision:
     """The decision with its name, which only the stream knows."""
     deployment = subject.rpartition(".")[2]
-    decision.name = f"deployments/{deployment}/decisions/{number}"
+    decision.name = _name(deployment, number)
     return decision
+
+
+def _name(deployment: str, number: int) -> str:
+    return f"{deployment_name(deployment)}/decisions/{number}"

@@ -18,6 +18,7 @@ from forebay.v1.metrics_pb2 import Snapshot
 from services.autoscaler import status
 from services.autoscaler.assignments import assigned_of, next_assignments
 from services.autoscaler.declarations import Declaration, Declarations
+from services.autoscaler.gpu_use import GpuUse
 from services.autoscaler.leadership import Leadership, NotLeadingError
 from services.autoscaler.load import LoadWatch
 from services.autoscaler.machines import Machines
@@ -70,6 +71,7 @@ class Loop:
         self._turn = 0
         self._absences = Absences(node_grace_s)
         self._leaving = Leaving()
+        self._gpu_use = GpuUse()
         self._declarations = Declarations()
         self._roster = Roster()
         self._based_on: dict[str, int] = {}
@@ -129,6 +131,8 @@ class Loop:
         self._machines.look(made, specs, self._roster, view)
         _log_steps(made)
         protos = {deployment: one.deployment for deployment, one in declared.items()}
+        new = {owner for change in made.changes.values() for owner, _ in change.create}
+        await self._targets.origins.wait_named(new)
         for node, change in made.changes.items():
             await self._write_node(node, change, protos)
         await self._write_statuses(declared, made, view)
@@ -184,7 +188,7 @@ class Loop:
         before = AssignmentSet.FromString(entry.value) if entry else None
         revision = (before.revision if before else 0) + 1
         message = AssignmentSet(
-            assignments=next_assignments(before, change, deployments),
+            assignments=next_assignments(before, change, deployments, self._targets.origins.of),
             revision=revision,
             epoch=self._term,
         )
@@ -207,6 +211,7 @@ class Loop:
     async def _write_statuses(
         self, declared: Mapping[str, Declaration], made: Plan, view: View
     ) -> None:
+        used_bytes = self._gpu_use.look(view.replicas)
         for deployment, declaration in declared.items():
             described = status.describe(
                 declaration.spec,
@@ -214,6 +219,8 @@ class Loop:
                 view,
                 self._targets.reason(deployment),
                 self._targets.startups.startup_s(deployment),
+                used_bytes,
+                made.stranded.get(deployment, ()),
             )
             await self._write_status(deployment, declaration.revision, described)
         for deployment in self._deployments.entries(STATUS).keys() - declared.keys():

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from services.autoscaler import cordon, rollout
-from services.autoscaler.capacity import Capacity, Demand, Share
+from services.autoscaler.capacity import Capacity, Demand, Node, Share
 from services.autoscaler.placement import Strategy, explain, never_fits, pick
 from services.autoscaler.rollout import Draft, Replica, Spec, Step
 from services.autoscaler.roster import Assigned, Roster
@@ -93,8 +93,7 @@ def plan(
     nodes = cordon.nodes_of(view, roster, apart.values())
     faults = cordon.faults_of(nodes)
     stranded = cordon.stranded(faults, nodes, roster, view)
-    capacity = Capacity(nodes, _held(roster, apart, view))
-    _close(capacity, evacuating)
+    capacity = _capacity(nodes, _held(roster, apart, view), evacuating)
     moving = gone | evacuating
     steps: dict[str, Step] = {}
     drafts: dict[str, Draft] = {}
@@ -122,9 +121,11 @@ def plan(
     return Plan(steps, changes, capacity, settled, _by_owner(stranded | lost, roster, apart))
 
 
-def _close(capacity: Capacity, evacuating: frozenset[str]) -> None:
+def _capacity(nodes: Sequence[Node], held: Iterator[Share], evacuating: frozenset[str]) -> Capacity:
+    capacity = Capacity(nodes, held)
     for node in evacuating:
         capacity.close(node, "it is being emptied")
+    return capacity
 
 
 def _by_owner(

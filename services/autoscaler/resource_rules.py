@@ -1,4 +1,4 @@
-"""What one replica may ask of its node: resources, volumes, an environment. Pure."""
+"""What one replica may ask of its node: resources, volumes, an environment, an image. Pure."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -84,6 +84,19 @@ def check_volumes(volumes: Sequence[VolumeMount]) -> None:
         if volume.name in seen:
             raise invalid_argument(f"volumes: {volume.name} is named twice: name it once")
         seen.add(volume.name)
+
+
+def check_image(image: str) -> None:
+    """Checks the image of a replica's container. Whether a node allows it is for its launcher.
+
+    Raises:
+        StatusError: INVALID_ARGUMENT naming the field, its value and what is legal.
+    """
+    if image and not words.is_image(image):
+        raise invalid_argument(
+            f"image = {quoted(image)}: it must be {words.LEGAL_IMAGE}, or left out for the node's "
+            "own"
+        )
 
 
 def _check_gpus(resources: ReplicaResources) -> None:

@@ -1,13 +1,17 @@
 """How a deployment is, with a sentence that says why not all of its replicas are ready. Pure."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from forebay.v1.deployment_pb2 import DeploymentStatus
+from services.autoscaler.gpu_use import warnings_of
 from services.autoscaler.rollout import Replica, Spec, Step
 from services.autoscaler.view import ReplicaView, State, View
 
 MAX_MESSAGE_CHARACTERS = 2000
 MAX_FAILED_NAMED = 5
+
+_NONE: Mapping[str, int] = MappingProxyType({})
 
 LOAD_UNKNOWN = "metrics does not answer, so replicas are left as they are"
 
@@ -18,6 +22,8 @@ def describe(
     view: View,
     decision_reason: str = "",
     startup_s: float | None = None,
+    used_bytes: Mapping[str, int] = _NONE,
+    stranded: Sequence[tuple[str, str]] = (),
 ) -> DeploymentStatus:
     """The status after a step.
 
@@ -27,6 +33,8 @@ def describe(
         view: what is seen.
         decision_reason: why the target is what it is.
         startup_s: how long a replica takes from assigned to ready; None if it is not known yet.
+        used_bytes: GPU memory that replicas use, by id, where it is known.
+        stranded: replicas of it that run on cordoned GPUs, each with the reason.
     """
     ready = updated = failed = starting = 0
     for replica in step.keep:
@@ -49,7 +57,14 @@ def describe(
         target_replica_count=step.target,
         unplaced_replica_count=step.unplaced,
         decision_reason=decision_reason,
+        max_gpu_memory_used_bytes=max(
+            (used_bytes.get(replica.replica_id, 0) for replica in step.keep), default=0
+        )
+        if used_bytes
+        else 0,
     )
+    if used_bytes or stranded:
+        status.warnings.extend(warnings_of(step.keep, used_bytes, stranded))
     if startup_s is not None:
         status.startup_time.FromNanoseconds(int(startup_s * 1e9))
     if updated != assigned or step.unplaced or step.deferred:

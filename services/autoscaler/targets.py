@@ -14,6 +14,7 @@ from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.declarations import Declaration
 from services.autoscaler.journal import Journal
 from services.autoscaler.observe import WAKE_HOLD_S, is_idle, signals_of
+from services.autoscaler.origins import Origins
 from services.autoscaler.roster import Assigned, Roster
 from services.autoscaler.scaling.record import decision_of
 from services.autoscaler.scaling.rules import Rule, State
@@ -34,7 +35,12 @@ _NO_STARTS = Starts()
 
 
 class Targets:
-    """The scalers of all deployments."""
+    """The scalers of all deployments.
+
+    Attributes:
+        startups: how long replicas take to start.
+        origins: decisions that made targets what they are.
+    """
 
     def __init__(
         self, kept: KvMirror, journal: Journal, clock: Clock, custom: CustomPolicies
@@ -60,6 +66,7 @@ class Targets:
         self._epoch = 0
         self._first_look = True
         self.startups = Startups()
+        self.origins = Origins()
 
     def begin_term(self, epoch: int) -> None:
         """Forgets what was remembered: others may have led in between."""
@@ -67,6 +74,7 @@ class Targets:
         self._scalers.clear()
         self._woken.clear()
         self._unkept.clear()
+        self.origins.clear()
         self._first_look = True
 
     def reason(self, deployment: str) -> str:
@@ -81,6 +89,7 @@ class Targets:
             self._reasons.pop(gone, None)
             self._woken.pop(gone, None)
             self._unkept.discard(gone)
+            self.origins.forget(gone)
         for deployment, declaration in declared.items():
             scaler = self._scalers.get(deployment)
             if scaler is None:
@@ -256,7 +265,10 @@ class Targets:
             self._clock.wall_s(),
             self._epoch,
         )
-        self._journal.append(deployment, decision)
+        before = look.before.target if look.before is not None else None
+        target = outcome.state.target
+        origin = self.origins.decided(deployment, before, target, outcome.reason)
+        self._journal.append(deployment, decision, origin.named)
         self._say(now_s, deployment, look)
         log.info(
             "scale.decided",

@@ -97,7 +97,7 @@ class Attendance:
     """How a node is there.
 
     Attributes:
-        silent_s: time from its last report to the snapshot.
+        silent_s: time from its last report to the snapshot, up to 0.25 s off.
         applied_revision: revision of the assignments that it last applied.
     """
 
@@ -133,6 +133,7 @@ def view_of(snapshot: Snapshot) -> View:
     for message in snapshot.nodes:
         name = message.name.removeprefix(NODE_PREFIX)
         presence = _PRESENCES.get(message.state, Presence.ACTIVE)
+        # Both on the clock of metrics, which dates them as if it had never been set.
         silent_s = (sampled_ns - message.last_report_time.ToNanoseconds()) / 1e9
         attendance[name] = Attendance(presence, silent_s, message.applied_revision)
         nodes.append(_node(name, message, CLOSED[presence] or _cannot_start(message)))

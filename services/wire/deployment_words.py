@@ -11,6 +11,7 @@ MAX_ENVIRONMENT_NAME_CHARACTERS = 128
 MAX_ENVIRONMENT_VALUE_BYTES = 4096
 MAX_ACCELERATOR_TYPE_CHARACTERS = 63
 MAX_FUNCTION_CHARACTERS = 255
+MAX_IMAGE_CHARACTERS = 255
 
 # What the node agent sets itself: where Triton and its Python are, which GPUs a replica has, and
 # how many CPUs.
@@ -46,12 +47,25 @@ LEGAL_ACCELERATOR_TYPE = (
     "part of a GPU's product name, such as L4 or A100, of at most "
     f"{MAX_ACCELERATOR_TYPE_CHARACTERS} characters"
 )
+LEGAL_IMAGE = (
+    f"name:tag or name@sha256: and 64 hexadecimal digits, at most {MAX_IMAGE_CHARACTERS} "
+    "characters, such as registry.example.com/triton:24.10-py3"
+)
 LEGAL_FUNCTION = f"package.module:function, of at most {MAX_FUNCTION_CHARACTERS} characters"
 
 _WORD = r"[A-Za-z_][A-Za-z0-9_]*"
 _VARIABLE = re.compile(_WORD)
 _RESOURCE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _ACCELERATOR_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]*")
+# The grammar of references (distribution/reference, reference.go): host, path, tag and digest.
+_HOST_PART = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_PATH_PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_TAG = r":[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_DIGEST = r"@sha256:[0-9a-f]{64}"
+_IMAGE = re.compile(
+    rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*(?::[0-9]{{1,5}})?/)?{_PATH_PART}(?:/{_PATH_PART})*"
+    rf"(?:{_TAG}(?:{_DIGEST})?|{_DIGEST})"
+)
 _FUNCTION = re.compile(rf"{_WORD}(\.{_WORD})*:{_WORD}")
 
 
@@ -97,6 +111,14 @@ def is_resource(text: str) -> bool:
 def is_accelerator_type(text: str) -> bool:
     """Whether `text` may be looked for in the product name of a GPU."""
     return len(text) <= MAX_ACCELERATOR_TYPE_CHARACTERS and bool(_ACCELERATOR_TYPE.fullmatch(text))
+
+
+def is_image(text: str) -> bool:
+    """Whether `text` may name the image of a replica's container.
+
+    It must have a tag or a digest: what a name alone stands for may change unseen.
+    """
+    return len(text) <= MAX_IMAGE_CHARACTERS and _IMAGE.fullmatch(text) is not None
 
 
 def is_function(text: str) -> bool:

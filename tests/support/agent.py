@@ -36,6 +36,7 @@ class Agent:
     Attributes:
         told: everything the autoscaler has said.
         state_of: how replicas are; may be changed at any time.
+        amend: changes each report before it is sent; may be changed at any time.
         slow_to_stop: replicas that are not assigned any more go on DRAINING while this is true.
     """
 
@@ -45,6 +46,7 @@ class Agent:
         self.node = node
         self.told: list[WatchAssignmentsResponse] = []
         self.state_of = state_of
+        self.amend: Callable[[NodeReport], None] = lambda _: None
         self.slow_to_stop = False
         self.draining = False
         self._slots = slots
@@ -109,7 +111,7 @@ class Agent:
             self._draining.clear()
         for status in self._draining.values():
             status.state = ReplicaStatus.STATE_DRAINING
-        return NodeReport(
+        report = NodeReport(
             sequence_number=self._sequence,
             slot_count=self._slots,
             gpus=[Gpu(uuid=uuid, memory_total_bytes=16 << 30) for uuid in self._gpus],
@@ -117,6 +119,8 @@ class Agent:
             applied_revision=self.told[-1].revision if self.told else 0,
             draining=self.draining,
         )
+        self.amend(report)
+        return report
 
     def _statuses(self) -> list[ReplicaStatus]:
         return [

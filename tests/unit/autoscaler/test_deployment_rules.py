@@ -120,6 +120,52 @@ def test_only_what_replicas_run_makes_a_new_generation() -> None:
         assert not rules.runs_the_same(current, rules.merged(current, Deployment(**fields), None))
 
 
+IMAGE = "registry.example.com:5000/team/triton-server:24.10-py3"
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["a:1", IMAGE, f"localhost/a/b__c@{DIGEST}", f"a.b-c/d:T_1.x-y@{DIGEST}", "x/" * 126 + "y:1"],
+)
+def test_an_image_is_a_reference_with_a_tag_or_a_digest(image: str) -> None:
+    assert rules.declared(deployment(image=image)).image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "triton",
+        "Triton:1",
+        "a b:1",
+        "a:",
+        "a:1\n",
+        ":1",
+        "/a:1",
+        "a//b:1",
+        "a:-1",
+        "a@sha256:00",
+        f"a@{DIGEST.upper()}",
+        f"a@{DIGEST}:1",
+        "https://a/b:1",
+        "a:1 --privileged",
+        "é:1",
+        "a:" + "1" * 129,
+        "x/" * 127 + "y:1",
+    ],
+)
+def test_what_names_no_image_is_refused(image: str) -> None:
+    with pytest.raises(StatusError, match=r"image = .*: it must be name:tag or name@sha256:"):
+        rules.declared(deployment(image=image))
+
+
+def test_a_change_of_the_image_replaces_the_replicas() -> None:
+    before = rules.declared(deployment(image="a:1"))
+    changed = rules.merged(before, Deployment(image="a:2"), mask("image"))
+    assert changed.image == "a:2"
+    assert not rules.runs_the_same(before, changed)
+    assert rules.merged(before, deployment(), mask("*")).image == ""
+
+
 def test_a_change_of_volumes_replaces_the_replicas_and_of_their_order_does_not() -> None:
     before = rules.declared(deployment(volumes=[{"name": "a"}, {"name": "b"}]))
     turned = rules.declared(deployment(volumes=[{"name": "b"}, {"name": "a"}]))

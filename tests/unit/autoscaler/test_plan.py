@@ -132,6 +132,28 @@ def test_an_assignment_carries_all_that_a_replica_needs() -> None:
     assert assignment.canary.mode == Canary.MODE_ZEROS
 
 
+@dataclass(frozen=True)
+class Decided:
+    name: str
+    traceparent: str = "00-00-00-01"
+
+
+def test_an_assignment_says_which_image_and_decision_it_is_from_and_keeps_both_for_life() -> None:
+    declared = deployment("add", 2)
+    declared.image = "triton:1"
+    specs, view = {"add": spec_of(declared)}, view_of(seen(node("a")))
+    made = plan(specs, {"add": 1}, Roster(), view, lambda _: "add-1")
+    first = next_assignments(None, made.changes["a"], {"add": declared}, lambda _: Decided("one"))
+    assert [(a.image, a.scale_decision) for a in first] == [("triton:1", "one")]
+    assert first[0].traceparent == "00-00-00-01"
+    roster = Roster()
+    before = AssignmentSet(assignments=first)
+    roster.put("a", assigned_of("a", before))
+    made = plan(specs, {"add": 2}, roster, view, lambda _: "add-2")
+    both = next_assignments(before, made.changes["a"], {"add": declared}, lambda _: Decided("two"))
+    assert [a.scale_decision for a in both] == ["one", "two"]
+
+
 def test_looking_again_changes_nothing() -> None:
     deployments = [deployment("add", 2), deployment("mul", 1)]
     first = planned(deployments, seen(node("a")))

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from forebay.deployment_file import DeploymentFileError, DeploymentSpec, load, parse
+from forebay.deployment_schema import schema
 from forebay.v1.deployment_pb2 import Canary
 
 LEGAL = """\
@@ -40,6 +41,16 @@ def test_what_is_declared_reaches_the_autoscaler() -> None:
     assert proto.resources.gpus == 0.5
     assert proto.canary.mode == Canary.MODE_OFF
     assert proto.request_timeout.ToMilliseconds() == 2500
+
+
+def test_an_image_reaches_the_autoscaler_and_a_wrong_one_does_not() -> None:
+    proto = parse(LEGAL + "image: registry:5000/triton:24.10\n", "d.yaml").spec.to_proto("x")
+    assert proto.image == "registry:5000/triton:24.10"
+    said = error_of(LEGAL + "image: triton\n")
+    assert said.startswith("d.yaml:6: image = 'triton'; legal is name:tag or name@sha256:")
+    assert "legal is name:tag" in error_of(LEGAL + "image: 7\n")
+    assert "legal is name:tag" in error_of(LEGAL + f"image: a:{'x' * 300}\n")
+    assert schema()["properties"]["image"]["maxLength"] == 255
 
 
 @pytest.mark.parametrize(

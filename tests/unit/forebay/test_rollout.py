@@ -55,6 +55,7 @@ def test_waits_for_the_first_replicas_of_what_is_new() -> None:
         ("resources: {custom: {b: 1, a: 2}, cpus: 0.1}", ["resources"]),
         ("environment: {A: '1'}", ["environment"]),
         ("placement: spread", ["placement"]),
+        ("image: triton:24.10", ["image"]),
         ("placement: compact", []),
         ("max_ongoing_requests: 9", ["scaling", "max_ongoing_requests"]),
     ],

@@ -145,7 +145,7 @@ class NodeAgentSettings(ServiceSettings):
         None,
         description="Where NVIDIA's MPS control daemon has its pipes: while it is there, replicas "
         "with a share of a GPU are held to that share. Default: $CUDA_MPS_PIPE_DIRECTORY, or "
-        "/tmp/nvidia-mps. With runtime docker the launcher's own counts.",
+        "nvidia-mps in /tmp. With runtime docker the launcher's own counts.",
     )
     autoscaler: Annotated[str, AfterValidator(_addresses)] = Field(
         ports.AUTOSCALER,

@@ -11,7 +11,7 @@ from pathlib import Path
 from services.node_agent.simulated_gpus import is_simulated
 
 PIPES_VARIABLE = "CUDA_MPS_PIPE_DIRECTORY"
-DEFAULT_PIPES = Path("/tmp/nvidia-mps")  # noqa: S108  NVIDIA's own default
+DEFAULT_PIPES = Path("/tmp") / "nvidia-mps"  # noqa: S108  NVIDIA's own default
 _PID_FILE = "nvidia-cuda-mps-control.pid"
 _MIB = 1024 * 1024
 

@@ -53,4 +53,4 @@ def test_the_daemon_is_there_while_its_pipes_are_and_it_lives(tmp_path: Path) ->
 def test_its_pipes_are_where_it_was_told_or_where_nvidia_has_them() -> None:
     assert mps.pipe_directory(PIPES, {mps.PIPES_VARIABLE: "/other"}) == PIPES
     assert mps.pipe_directory(None, {mps.PIPES_VARIABLE: "/other"}) == Path("/other")
-    assert mps.pipe_directory(None, {}) == Path("/tmp/nvidia-mps")
+    assert mps.pipe_directory(None, {}) == mps.DEFAULT_PIPES

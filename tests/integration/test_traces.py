@@ -6,6 +6,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import forebay
 from forebay.v1.inference_pb2 import InferRequest
@@ -13,9 +14,11 @@ from services.runtime import telemetry
 from tests.support.chaos_model import write_chaos
 from tests.support.eventually import eventually
 from tests.support.forebay_up import ForebayUp
-from tests.support.otlp_receiver import OtlpReceiver
+from tests.support.otlp_receiver import OtlpReceiver, attributes, failed
 
 INFER = "/forebay.v1.RouterService/Infer"
+SERVER = "forebay.v1.RouterService/Infer"
+AT_ZERO = {"scaling": {"min_replicas": 0, "initial_replicas": 0}}
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,39 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver) -> It
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
         with ForebayUp(directory / "state") as up:
-            up.forebay("deploy", write_chaos(directory, name="said")).ok()
+            up.forebay("deploy", write_chaos(directory / "said", name="said")).ok()
+            up.forebay(
+                "deploy", "--no-wait", write_chaos(directory / "cold", name="cold", **AT_ZERO)
+            ).ok()
             yield up
 
 
-def call(mesh: ForebayUp, word: bytes, traceparent: str | None = None) -> dict[str, str]:
+@pytest.fixture
+def client(
+    mesh: ForebayUp, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[forebay.Client]:
+    """A client whose process exports spans."""
+    with monkeypatch.context() as patch:
+        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
+        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        telemetry.configure("client")
+    try:
+        with forebay.Client(mesh.mesh["router"]) as client:
+            yield client
+    finally:
+        telemetry.shutdown()
+        telemetry.configure("client")
+
+
+def word(text: str) -> dict[str, np.ndarray]:
+    return {"DO": np.array([text], dtype=object)}
+
+
+def call(
+    mesh: ForebayUp, word: bytes, traceparent: str | None = None, name: str = "said"
+) -> dict[str, str]:
     """Infers; returns the trailing metadata, also of a call that failed."""
-    request = InferRequest(model_name="said")
+    request = InferRequest(model_name=name)
     request.inputs.add(name="DO", datatype="BYTES", shape=[1])
     request.raw_input_contents.append(len(word).to_bytes(4, "little") + word)
     metadata = [("traceparent", traceparent)] if traceparent else []
@@ -48,37 +77,115 @@ def call(mesh: ForebayUp, word: bytes, traceparent: str | None = None) -> dict[s
         return {key: str(value) for key, value in ended.trailing_metadata()}
 
 
-EXPECTED = {
-    "forebay.v1.RouterService/Infer": "forebay-router",
+SERVICES = {
+    SERVER: "forebay-router",
     "publish request": "forebay-router",
     "queue wait": "forebay-node-agent",
     "attempt": "forebay-node-agent",
     "triton ModelInfer": "forebay-node-agent",
     "reply": "forebay-node-agent",
+    "triton InferRequest": "triton",
+    "triton model": "triton",
+    "triton compute": "triton",
 }
+PARENTS = {
+    "publish request": SERVER,
+    "queue wait": "publish request",
+    "attempt": "publish request",
+    "triton ModelInfer": "attempt",
+    "reply": "attempt",
+    "triton InferRequest": "triton ModelInfer",
+    "triton model": "triton InferRequest",
+    "triton compute": "triton model",
+}
+WITHIN = ("triton ModelInfer", "reply", "triton InferRequest", "triton model", "triton compute")
+"""Spans that end before their parents do; the clock is that of one machine."""
+
+SLACK_NS = 2_000_000
+
+
+async def whole(receiver: OtlpReceiver, trace_id: str) -> dict[str, Span]:
+    """The spans of a request's trace in the mesh, by name, once all have come."""
+    await eventually(lambda: set(receiver.trace(trace_id)) >= set(SERVICES), timeout_s=20)
+    return {name: span for name, (_, span) in receiver.trace(trace_id).items()}
 
 
 async def test_the_spans_of_a_request_form_one_tree(
     mesh: ForebayUp, receiver: OtlpReceiver
 ) -> None:
     trace_id = call(mesh, b"wait:0.05")["forebay-trace-id"]
-    await eventually(lambda: set(receiver.trace(trace_id)) >= set(EXPECTED), timeout_s=15)
-    trace = receiver.trace(trace_id)
-    assert {name: service for name, (service, _) in trace.items()} == EXPECTED
-    spans = {name: span for name, (_, span) in trace.items()}
-    parents = {
-        "publish request": "forebay.v1.RouterService/Infer",
-        "queue wait": "publish request",
-        "attempt": "publish request",
-        "triton ModelInfer": "attempt",
-        "reply": "attempt",
-    }
-    for child, parent in parents.items():
+    spans = await whole(receiver, trace_id)
+    assert {name: service for name, (service, _) in receiver.trace(trace_id).items()} == SERVICES
+    for child, parent in PARENTS.items():
         assert spans[child].parent_span_id == spans[parent].span_id, child
-    assert not spans["forebay.v1.RouterService/Infer"].parent_span_id
-    took = spans["triton ModelInfer"]
-    assert took.end_time_unix_nano - took.start_time_unix_nano >= 50_000_000
-    assert spans["queue wait"].end_time_unix_nano <= took.start_time_unix_nano
+        began, other = spans[child].start_time_unix_nano, spans[parent].start_time_unix_nano
+        assert child == "queue wait" or began >= other - SLACK_NS, child
+    for child in WITHIN:
+        ended, other = spans[child].end_time_unix_nano, spans[PARENTS[child]].end_time_unix_nano
+        assert ended <= other + SLACK_NS, child
+    assert not spans[SERVER].parent_span_id
+    for name in ("triton ModelInfer", "triton compute"):
+        took = spans[name].end_time_unix_nano - spans[name].start_time_unix_nano
+        assert took >= 50_000_000, name
+    waited_until = spans["queue wait"].end_time_unix_nano
+    assert waited_until <= spans["triton ModelInfer"].start_time_unix_nano
+    assert spans["triton ModelInfer"].end_time_unix_nano <= spans[SERVER].end_time_unix_nano
+
+
+async def test_spans_say_what_an_operator_looks_for(
+    mesh: ForebayUp, receiver: OtlpReceiver
+) -> None:
+    trailers = call(mesh, b"x")
+    spans = await whole(receiver, trailers["forebay-trace-id"])
+    request_id = trailers["forebay-request-id"]
+    server, publish = attributes(spans[SERVER]), attributes(spans["publish request"])
+    assert server == {
+        "rpc.system.name": "grpc",
+        "rpc.method": SERVER,
+        "rpc.response.status_code": "OK",
+        "forebay.request.id": request_id,
+        "forebay.deployment": "said",
+        "forebay.outcome": "ok",
+    }
+    assert publish["messaging.system"] == "nats"
+    assert publish["messaging.operation.type"] == "send"
+    assert publish["messaging.destination.name"] == "forebay.request.said"
+    assert publish["messaging.message.id"] == request_id
+    attempt, triton = attributes(spans["attempt"]), attributes(spans["triton ModelInfer"])
+    assert (attempt["forebay.attempt.number"], attempt["forebay.outcome"]) == (1, "ok")
+    assert attempt["forebay.node"] == "node-1"
+    assert attempt["forebay.queue_wait_s"] < 5
+    assert triton["forebay.replica"] == attempt["forebay.replica"]
+    assert (triton["server.address"], triton["rpc.response.status_code"]) == ("127.0.0.1", "OK")
+    assert attributes(spans["triton model"]) == {
+        "triton.model_name": "said",
+        "triton.model_version": 1,
+    }
+    for service in ("forebay-router", "forebay-node-agent"):
+        said = receiver.resources[service]
+        assert said["service.version"]
+        assert len(said["service.instance.id"]) == 36
+        assert said["host.name"]
+    assert receiver.resources["triton"]["forebay.node"] == "node-1"
+
+
+async def test_the_client_library_begins_the_trace(
+    client: forebay.Client, receiver: OtlpReceiver
+) -> None:
+    result = client.infer("said", word("x"), timeout_s=10)
+    assert result.trace_id is not None
+    await whole(receiver, result.trace_id)
+    (root,) = [
+        span
+        for service, span in list(receiver.spans)
+        if service == "forebay-client" and span.trace_id.hex() == result.trace_id
+    ]
+    servers = [span for span in receiver.named(SERVER) if span.kind == span.SPAN_KIND_SERVER]
+    (server,) = [span for span in servers if span.trace_id.hex() == result.trace_id]
+    assert server.parent_span_id == root.span_id
+    assert not root.parent_span_id
+    assert attributes(root)["forebay.request.id"] == result.request_id
+    assert attributes(root)["server.port"] == int(client.address.rpartition(":")[2])
 
 
 async def test_a_trace_that_the_caller_began_goes_on(
@@ -87,53 +194,204 @@ async def test_a_trace_that_the_caller_began_goes_on(
     trace_id = "ab" * 16
     trailers = call(mesh, b"x", f"00-{trace_id}-{'cd' * 8}-01")
     assert trailers["forebay-trace-id"] == trace_id
-    await eventually(lambda: set(receiver.trace(trace_id)) >= set(EXPECTED), timeout_s=15)
-    server = receiver.trace(trace_id)["forebay.v1.RouterService/Infer"][1]
-    assert server.parent_span_id.hex() == "cd" * 8
+    spans = await whole(receiver, trace_id)
+    assert spans[SERVER].parent_span_id.hex() == "cd" * 8
 
 
 async def test_a_trace_that_the_caller_does_not_sample_is_not_recorded(
     mesh: ForebayUp, receiver: OtlpReceiver
 ) -> None:
     unsampled, sampled = "11" * 16, "22" * 16
-    call(mesh, b"x", f"00-{unsampled}-{'cd' * 8}-00")
+    trailers = call(mesh, b"x", f"00-{unsampled}-{'cd' * 8}-00")
+    # Its context travels all the same.
+    assert trailers["forebay-trace-id"] == unsampled
     call(mesh, b"x", f"00-{sampled}-{'cd' * 8}-01")
-    await eventually(lambda: set(receiver.trace(sampled)) >= set(EXPECTED), timeout_s=15)
+    # Triton sends both together, if it traced both.
+    await whole(receiver, sampled)
     assert not receiver.trace(unsampled)
 
 
-async def test_a_failure_is_marked_and_its_trace_id_is_in_the_log(
-    mesh: ForebayUp, receiver: OtlpReceiver
+async def test_a_model_that_raises_marks_every_span_it_fails(
+    client: forebay.Client, mesh: ForebayUp, receiver: OtlpReceiver
 ) -> None:
-    trace_id = call(mesh, b"raise")["forebay-trace-id"]
-    await eventually(lambda: set(receiver.trace(trace_id)) >= set(EXPECTED), timeout_s=15)
-    trace = receiver.trace(trace_id)
-    for name in ("forebay.v1.RouterService/Infer", "attempt", "triton ModelInfer"):
-        assert trace[name][1].status.code == trace[name][1].status.STATUS_CODE_ERROR, name
+    with pytest.raises(forebay.ModelError) as caught:
+        client.infer("said", word("raise"), timeout_s=10)
+    trace_id = caught.value.trace_id
+    assert trace_id is not None
+    spans = await whole(receiver, trace_id)
+    ours = [span for _, span in list(receiver.spans) if span.trace_id.hex() == trace_id]
+    marked = {(span.name, span.kind) for span in ours if failed(span)}
+    assert marked == {
+        (SERVER, Span.SPAN_KIND_CLIENT),
+        (SERVER, Span.SPAN_KIND_SERVER),
+        ("attempt", Span.SPAN_KIND_CONSUMER),
+        ("triton ModelInfer", Span.SPAN_KIND_CLIENT),
+    }
+    for span in ours:
+        if failed(span):
+            assert attributes(span)["error.type"] == "INTERNAL"
+            assert "the model was told to raise" in span.status.message
+    assert attributes(spans["attempt"])["forebay.outcome"] == "internal"
     logs = Path(mesh.state_dir / "logs")
     for service in ("router", "node-1"):
         assert trace_id in (logs / f"{service}.log").read_text(), service
 
 
-async def test_the_client_library_begins_the_trace(
-    mesh: ForebayUp, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
+async def test_a_callers_mistake_is_an_error_of_the_caller_and_not_of_the_mesh(
+    client: forebay.Client, receiver: OtlpReceiver
 ) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-    telemetry.configure("client")
-    try:
-        with forebay.Client(mesh.mesh["router"]) as client:
-            result = client.infer("said", {"DO": np.array(["x"], dtype=object)}, timeout_s=10)
-    finally:
-        telemetry.shutdown()
-        monkeypatch.undo()
-        telemetry.configure("client")
-    trace_id = result.trace_id
-    assert trace_id is not None
+    with pytest.raises(forebay.DeploymentNotFoundError) as caught:
+        client.infer("nowhere", word("x"), timeout_s=10)
+    trace_id = caught.value.trace_id
 
-    def from_all() -> bool:
-        services = {s for s, span in list(receiver.spans) if span.trace_id.hex() == trace_id}
-        assert services == {"forebay-client", "forebay-router", "forebay-node-agent"}
-        return True
+    def both() -> list[Span]:
+        found = [span for span in receiver.named(SERVER) if span.trace_id.hex() == trace_id]
+        assert len(found) == 2
+        return found
 
-    await eventually(from_all, timeout_s=15)
+    spans = {span.kind: span for span in await eventually(both)}
+    at_client, at_server = spans[Span.SPAN_KIND_CLIENT], spans[Span.SPAN_KIND_SERVER]
+    assert failed(at_client)
+    assert not failed(at_server)
+    assert attributes(at_server)["rpc.response.status_code"] == "NOT_FOUND"
+    assert attributes(at_server)["forebay.outcome"] == "not_found"
+
+
+async def test_who_waited_for_a_cold_start_links_to_it_and_to_its_decision(
+    mesh: ForebayUp, receiver: OtlpReceiver
+) -> None:
+    first = await whole(receiver, call(mesh, b"x", name="cold")["forebay-trace-id"])
+    (link,) = first["queue wait"].links
+    starts = [s for s in receiver.named("cold start") if s.span_id == link.span_id]
+    (start,) = starts
+    about = attributes(start)
+    assert (about["forebay.deployment"], about["forebay.start.number"]) == ("cold", 1)
+    assert about["forebay.replica"] == attributes(first["attempt"])["forebay.replica"]
+    assert attributes(link)["forebay.link"] == "cold start"
+    steps = [s for _, s in list(receiver.spans) if s.parent_span_id == start.span_id]
+    assert [s.name for s in sorted(steps, key=lambda s: s.start_time_unix_nano)] == [
+        "model fetch",
+        "triton load",
+        "canary",
+    ]
+    for step in steps:
+        assert step.start_time_unix_nano >= start.start_time_unix_nano
+        assert step.end_time_unix_nano <= start.end_time_unix_nano
+    # It waited for the start, so it waited until the start was over.
+    wait = first["queue wait"]
+    assert wait.start_time_unix_nano < start.start_time_unix_nano < start.end_time_unix_nano
+    assert wait.end_time_unix_nano >= start.end_time_unix_nano - SLACK_NS
+    decision = about["forebay.scale_decision"]
+    for name in ("queue wait", "attempt"):
+        said = attributes(first[name])
+        assert (said["forebay.cold_start"], said["forebay.scale_decision"]) == (True, decision)
+    (decided,) = [
+        span
+        for span in receiver.named("scale decision")
+        if attributes(span).get("forebay.scale_decision") == decision
+    ]
+    assert start.parent_span_id == decided.span_id
+    # Whoever comes later did not wait for it.
+    second = await whole(receiver, call(mesh, b"x", name="cold")["forebay-trace-id"])
+    assert not second["queue wait"].links
+    assert "forebay.cold_start" not in attributes(second["attempt"])
+
+
+async def test_a_task_is_a_trace_of_its_submission_and_one_for_each_attempt(
+    client: forebay.Client, receiver: OtlpReceiver
+) -> None:
+    task = client.submit("said", word("raise"), max_retries=1, min_backoff_s=0.01)
+    with pytest.raises(forebay.ForebayError):
+        task.result(timeout_s=30)
+    task_id = task.name.rpartition("/")[2]
+
+    def attempts() -> list[Span]:
+        found = [
+            span
+            for span in receiver.named("task attempt")
+            if attributes(span)["forebay.task.id"] == task_id
+        ]
+        assert len(found) == 2
+        return sorted(found, key=lambda span: span.start_time_unix_nano)
+
+    first, second = await eventually(attempts, timeout_s=15)
+    (publish,) = [
+        span
+        for span in receiver.named("publish task")
+        if attributes(span)["forebay.task.id"] == task_id
+    ]
+    whys = [[attributes(link)["forebay.link"] for link in span.links] for span in (first, second)]
+    assert whys == [["submission"], ["submission", "attempt before"]]
+    assert len({span.trace_id for span in (publish, first, second)}) == 3
+    for span in (first, second):
+        assert span.links[0].span_id == publish.span_id
+        assert failed(span)
+        assert not span.parent_span_id
+    assert (second.links[1].trace_id, second.links[1].span_id) == (first.trace_id, first.span_id)
+    inside = {"task attempt", "triton ModelInfer", "triton InferRequest", "triton model"}
+    inside |= {"triton compute", "settle task"}
+    await eventually(lambda: set(receiver.trace(second.trace_id.hex())) == inside, timeout_s=15)
+    submission = receiver.trace(publish.trace_id.hex())
+    assert set(submission) == {"forebay.v1.TaskService/SubmitTask", "publish task"}
+
+
+async def test_the_tasks_of_a_map_link_to_the_one_call_that_brought_them(
+    client: forebay.Client, receiver: OtlpReceiver
+) -> None:
+    results = client.map("said", [word(f"mapped {n}") for n in range(12)])
+    assert len(list(results)) == 12
+
+    def calls() -> list[Span]:
+        found = receiver.named("forebay.v1.TaskService/SubmitTasks")
+        assert found
+        return found
+
+    (server,) = await eventually(calls, timeout_s=15)
+    assert attributes(server)["forebay.task.count"] == 12
+
+    def linked() -> list[Span]:
+        found = [
+            span
+            for span in receiver.named("task attempt")
+            if [link.span_id for link in span.links] == [server.span_id]
+        ]
+        assert len(found) == 12
+        return found
+
+    await eventually(linked, timeout_s=15)
+    assert set(receiver.trace(server.trace_id.hex())) == {"forebay.v1.TaskService/SubmitTasks"}
+
+
+NAMES = {
+    *SERVICES,
+    "cold start",
+    "model fetch",
+    "triton load",
+    "canary",
+    "scale decision",
+    "forebay.v1.TaskService/SubmitTask",
+    "forebay.v1.TaskService/SubmitTasks",
+    "forebay.v1.TaskService/WaitTask",
+    "forebay.v1.TaskService/GetTask",
+    "forebay.v1.TaskService/WatchTasks",
+    "publish task",
+    "task attempt",
+    "settle task",
+}
+
+
+async def test_names_of_services_and_spans_are_few_whatever_was_called(
+    mesh: ForebayUp, receiver: OtlpReceiver
+) -> None:
+    # What two deployments, a dozen tasks and every test above have left.
+    call(mesh, b"x")
+    found = {(service, span.name) for service, span in list(receiver.spans)}
+    assert {service for service, _ in found} <= {
+        "forebay-client",
+        "forebay-router",
+        "forebay-autoscaler",
+        "forebay-metrics",
+        "forebay-node-agent",
+        "triton",
+    }
+    assert {name for _, name in found} <= NAMES

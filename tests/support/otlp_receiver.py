@@ -1,5 +1,7 @@
 """A real OTLP receiver over gRPC that keeps what it is sent."""
 
+import threading
+from collections.abc import Mapping
 from concurrent import futures
 from typing import Any
 
@@ -9,17 +11,31 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
 class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
-    """Receives spans on a port the kernel chose."""
+    """Receives spans on a port the kernel chose.
 
-    def __init__(self) -> None:
+    Attributes:
+        spans: service and span, as they came.
+        resources: what each service said of itself last.
+        metadata: of the last call.
+        answering: set, unless it shall keep its callers waiting.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self.spans: list[tuple[str, Span]] = []
+        self.resources: dict[str, dict[str, str]] = {}
+        self.metadata: Mapping[str, str | bytes] = {}
+        self.answering = threading.Event()
+        self.answering.set()
         self._server = grpc.server(futures.ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
 
     def Export(self, request: Any, context: grpc.ServicerContext) -> Any:
+        self.answering.wait(timeout=60)
+        self.metadata = dict(context.invocation_metadata())
         for resource in request.resource_spans:
             attributes = {a.key: a.value.string_value for a in resource.resource.attributes}
+            self.resources[attributes["service.name"]] = attributes
             for scope in resource.scope_spans:
                 self.spans += [(attributes["service.name"], span) for span in scope.spans]
         return trace_service_pb2.ExportTraceServiceResponse()
@@ -32,9 +48,26 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
             if span.trace_id.hex() == trace_id
         }
 
+    def named(self, name: str) -> list[Span]:
+        """All spans of a name."""
+        return [span for _, span in list(self.spans) if span.name == name]
+
     def __enter__(self) -> "OtlpReceiver":
         self._server.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.answering.set()
         self._server.stop(0).wait()
+
+
+def attributes(span: Span) -> dict[str, str | int | float | bool]:
+    """Attributes of a span, or of a link, by name."""
+    return {
+        item.key: getattr(item.value, item.value.WhichOneof("value")) for item in span.attributes
+    }
+
+
+def failed(span: Span) -> bool:
+    """Whether a span is marked as an error."""
+    return bool(span.status.code == span.status.STATUS_CODE_ERROR)

@@ -40,6 +40,14 @@ class Fleet:
         self.routers, self.autoscalers, self.metrics = addresses[:2], addresses[2:4], addresses[4]
 
     async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    async def _start(self) -> None:
         self._directory.mkdir(parents=True)
         home = triton_setup.default_home()
         triton_setup.set_up(home)
@@ -60,7 +68,6 @@ class Fleet:
                 "--triton-home", str(home),
             )  # fmt: skip
         await eventually(self._all_started, timeout_s=START_TIMEOUT_S)
-        return self
 
     async def __aexit__(
         self,
@@ -68,6 +75,9 @@ class Fleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for process in self._processes.values():
             process.terminate()
         try:

@@ -50,6 +50,7 @@ class Chart {
       if (one.kind === "stack") parts.push(this.area(stacks[i].upper, stacks[i].lower, `fill c-${one.colour}`));
     });
     this.series.forEach((one, i) => {
+      if (this.absent(i)) return;
       if (one.kind === "wash") parts.push(this.area(this.columns[i], null, `wash c-${one.colour}`));
       if (one.kind !== "stack") {
         const style = `path c-${one.colour}${one.kind === "dashes" ? " dashes" : ""}`;
@@ -69,6 +70,11 @@ class Chart {
 
   y(value) {
     return HEIGHT - EDGE.bottom - (value / this.top) * (HEIGHT - EDGE.top - EDGE.bottom);
+  }
+
+  // What is rare is only there if it was more than nothing within the time shown.
+  absent(n) {
+    return Boolean(this.series[n].rare) && !this.columns[n].slice(this.first).some((v) => v > 0);
   }
 
   // Stacked columns from the bottom up; an instant of which nothing is known is a gap in all.
@@ -198,7 +204,7 @@ class Chart {
     const i = cursor.time === null ? times.length - 1 : this.past.at(cursor.time, this.frame.interval_s);
     const told = this.items.map(({ value, item }, n) => {
       const column = this.columns[n];
-      item.hidden = Boolean(this.series[n].rare) && !column.slice(this.first).some((v) => v > 0);
+      item.hidden = this.absent(n);
       say(value, words[this.unit](i < 0 ? null : column[i]));
       return item.hidden ? "" : `${this.series[n].label} ${value.textContent}`;
     });

@@ -1,6 +1,7 @@
 """Looks at the mesh every INTERVAL_S and keeps what it saw for the page."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 
 from forebay.v1.deployment_pb2 import DeploymentStatus
@@ -18,6 +19,11 @@ MESH = "mesh"
 
 MAX_DEPLOYMENTS = 200
 MAX_GPUS = 256
+
+RATE_LOOKS = 5
+"""Rates are taken over ten seconds: what replicas count is read every three by default."""
+
+Counts = dict[str, dict[str, int]]
 
 
 @dataclass(slots=True)
@@ -62,8 +68,8 @@ class Sampler:
         self._bucket = deployments
         self._clock = clock
         self._statuses: dict[str, tuple[int, DeploymentStatus]] = {}
-        self._attempts: dict[str, dict[str, int]] = {}
-        self._sampled_s = 0.0
+        # The last looks at what was counted: when, and counts by outcome by deployment's id.
+        self._counted: deque[tuple[float, Counts]] = deque(maxlen=RATE_LOOKS)
         self.look = Look()
         self.mesh = History(max_groups=1)
         self.deployments = History(max_groups=MAX_DEPLOYMENTS)
@@ -78,7 +84,6 @@ class Sampler:
     def sample(self) -> None:
         """Takes one look."""
         now_s, wall_s = self._clock.monotonic_s(), self._clock.wall_s()
-        passed_s, self._sampled_s = now_s - self._sampled_s, now_s
         snapshot = self._mesh.snapshot()
         self.look = Look(
             wall_s,
@@ -90,7 +95,7 @@ class Sampler:
             return
         for history in (self.mesh, self.deployments, self.gpus):
             history.begin(wall_s)
-        ended = self._sample_deployments(passed_s)
+        ended = self._sample_deployments(now_s)
         self.mesh.put(MESH, points.of_mesh(snapshot, self.look.statuses.values()) | ended)
         self._sample_gpus()
 
@@ -106,11 +111,11 @@ class Sampler:
             del self._statuses[gone]
         return {deployment: status for deployment, (_, status) in self._statuses.items()}
 
-    def _sample_deployments(self, passed_s: float) -> Values:
+    def _sample_deployments(self, now_s: float) -> Values:
         """Puts the deployments into their history and returns the outcomes of all of them."""
         look, history = self.look, self.deployments
         memory = points.of_memory(look.nodes.values())
-        attempts: dict[str, dict[str, int]] = {}
+        counts: Counts = {}
         sums: Values = {}
         history.keep(look.loads.keys())
         for deployment, load in look.loads.items():
@@ -119,22 +124,24 @@ class Sampler:
             # Most of 10,000 deployments are at zero, and looking at one closely takes 15 µs.
             if not in_use and len(history) >= MAX_DEPLOYMENTS and deployment not in history:
                 continue
-            ended = self._outcomes(deployment, attempts, passed_s)
+            ended = self._outcomes(deployment, counts, now_s)
             for outcome, rate in ended.items():
                 sums[outcome] = (sums.get(outcome) or 0) + (rate or 0)
             values = points.of_deployment(load, status) | ended | memory.get(deployment, {})
             history.put(deployment, values, in_use)
-        self._attempts = attempts
+        self._counted.append((now_s, counts))
         return sums
 
-    def _outcomes(
-        self, deployment: str, attempts: dict[str, dict[str, int]], passed_s: float
-    ) -> Values:
+    def _outcomes(self, deployment: str, counts: Counts, now_s: float) -> Values:
+        """Rates of what ended since the oldest look; what there is now is added to `counts`."""
         totals = self._mesh.totals(deployment)
         if totals is None:
             return {}
-        now = attempts[deployment] = dict(totals.attempts)
-        return points.rates(self._attempts.get(deployment), now, passed_s)
+        now = counts[deployment] = dict(totals.attempts)
+        for then_s, then in self._counted:
+            if deployment in then:
+                return points.rates(then[deployment], now, now_s - then_s)
+        return {}
 
     def _sample_gpus(self) -> None:
         there: set[str] = set()

@@ -119,6 +119,7 @@ function deploymentView(name) {
     new Chart("Service time", "seconds", percentiles("service_time"), { note: "inside the replica" }),
     new Chart("Arrivals", "rate", [{ name: "arrivals_per_s", label: "requests and tasks", colour: "blue", kind: "wash" }]),
     new Chart("Attempts that ended", "rate", OUTCOMES),
+    new Chart("Oldest queued request", "seconds", [{ name: "oldest_queued_age_s", label: "age", colour: "amber", kind: "wash" }], { marks: true }),
     new Chart("Memory of its Tritons", "bytes", [
       { name: "resident_memory_bytes", label: "resident", colour: "blue", kind: "wash" },
       { name: "gpu_memory_used_bytes", label: "of GPUs", colour: "violet", kind: "line", rare: true },
@@ -199,7 +200,7 @@ function gpuCharts() {
     const plot = (title, unit, field, options) => ({
       chart: new Chart(title, unit, gpus.map((gpu, i) => ({
         name: `${gpu.node}/${gpu.uuid}/${field}`,
-        label: `${gpu.node} ${gpu.uuid.slice(-6)}`,
+        label: `${gpu.node} ${gpu.uuid.slice(-8)}`,
         colour: GPU_COLOURS[i % GPU_COLOURS.length],
         kind: i < GPU_COLOURS.length ? "line" : "dashes",
       })), options),

@@ -53,21 +53,20 @@ _EVENTS = frozenset(
     }
 )
 
-_STEP_OF_WORDS = (
-    ("canary", CANARY),
-    ("loading the model", TRITON_LOAD),
-    ("image", IMAGE_PULL),
+# How what a replica says begins; what a tool says of its progress begins nothing.
+_STEPS = (
     ("fetching the model", MODEL_FETCH),
-    ("environment", ENVIRONMENT_BUILD),
-    ("requirements", ENVIRONMENT_BUILD),
-    ("installing", ENVIRONMENT_BUILD),
+    ("making sure of the image", IMAGE_PULL),
+    ("building the model's Python environment", ENVIRONMENT_BUILD),
+    ("waiting for the model's Python environment", ENVIRONMENT_BUILD),
+    ("Triton is loading the model", TRITON_LOAD),
+    ("canary inference", CANARY),
 )
 
 
 def start_step(message: str) -> str | None:
     """The step of a start that begins with what a replica says then; None: the same goes on."""
-    said = message.lower()
-    return next((step for word, step in _STEP_OF_WORDS if word in said), None)
+    return next((step for words, step in _STEPS if message.startswith(words)), None)
 
 
 def triton_span(name: str, attributes: Mapping[str, object]) -> str:

@@ -1,9 +1,5 @@
 """The built-in page of a real metrics service, and what it asks for."""
 
-import asyncio
-import json
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,32 +11,13 @@ from services.wire import subjects
 from tests.support.agent import Agent
 from tests.support.control_plane import ControlPlane, control_plane, linked
 from tests.support.eventually import eventually
+from tests.support.metrics_page import ask, told
 
 
 @pytest.fixture
 async def mesh(tmp_path: Path) -> AsyncIterator[ControlPlane]:
     async with control_plane(tmp_path) as made:
         yield made
-
-
-async def ask(mesh: ControlPlane, path: str) -> tuple[int, dict[str, str], str]:
-    def get() -> tuple[int, dict[str, str], str]:
-        try:
-            with urllib.request.urlopen(f"http://{mesh.http}{path}", timeout=10) as answer:
-                return answer.status, dict(answer.headers), answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, dict(error.headers), error.read().decode()
-
-    return await asyncio.to_thread(get)
-
-
-async def told(mesh: ControlPlane, path: str) -> dict[str, Any]:
-    status, headers, body = await ask(mesh, path)
-    assert status == 200, body
-    assert headers["Content-Type"].startswith("application/json")
-    assert headers["Cache-Control"] == "no-store"
-    return json.loads(body)
 
 
 async def test_serves_a_closed_document(mesh: ControlPlane) -> None:

@@ -47,7 +47,10 @@ class Chart {
     this.top = this.highest(stacks);
     const parts = [...this.axes()];
     this.series.forEach((one, i) => {
-      if (one.kind === "stack") parts.push(this.area(stacks[i].upper, stacks[i].lower, `fill c-${one.colour}`));
+      if (one.kind !== "stack") return;
+      const area = this.area(stacks[i].upper, stacks[i].lower, `fill c-${one.colour}`);
+      area.setAttribute("data-series", one.label);
+      parts.push(area);
     });
     this.series.forEach((one, i) => {
       if (this.absent(i)) return;

@@ -22,10 +22,13 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
     def __init__(self) -> None:
         self.spans: list[object] = []
+        self.services: set[str] = set()
         self.traceparents: list[str] = []
 
     def Export(self, request: object, context: grpc.ServicerContext) -> object:
         for resource in request.resource_spans:
+            said = {item.key: item.value.string_value for item in resource.resource.attributes}
+            self.services.add(said["service.name"])
             for scope in resource.scope_spans:
                 self.spans += scope.spans
         return trace_service_pb2.ExportTraceServiceResponse()
@@ -94,6 +97,21 @@ async def main():
 asyncio.run(main())
 """
 
+CALLER_WITH_A_PROVIDER = """
+import forebay
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+provider = TracerProvider(resource=Resource.create({"service.name": "shop"}))
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint="ENDPOINT")))
+trace.set_tracer_provider(provider)
+with forebay.Client() as client, provider.get_tracer("mine").start_as_current_span("work"):
+    print(client.infer("known", {}).trace_id)
+"""
+
 UNKNOWN = """
 import forebay
 with forebay.Client() as client:
@@ -128,6 +146,20 @@ def test_the_callers_active_span_is_the_parent(
     trace_id = run_program(CALLER_WITH_A_SPAN, address, endpoint=address if exporting else "")
     assert [traceparent.split("-")[1] for traceparent in took.traceparents] == [trace_id]
     assert [span.trace_id.hex() for span in took.spans] == ([trace_id] if exporting else [])
+
+
+def test_a_program_with_a_provider_of_its_own_has_the_call_among_its_spans(
+    collector: tuple[Collector, str],
+) -> None:
+    took, address = collector
+    program = CALLER_WITH_A_PROVIDER.replace("ENDPOINT", f"http://{address}")
+    trace_id = run_program(program, address)
+    spans = {span.name: span for span in took.spans}
+    assert set(spans) == {"work", "forebay.v1.RouterService/Infer"}
+    assert {span.trace_id.hex() for span in took.spans} == {trace_id}
+    call = spans["forebay.v1.RouterService/Infer"]
+    assert call.parent_span_id == spans["work"].span_id
+    assert took.services == {"shop"}
 
 
 def test_a_failed_call_is_a_failed_span_and_its_error_has_both_ids(

@@ -47,6 +47,36 @@ def test_a_ratio_of_nothing_samples_no_new_trace_but_goes_on_with_a_sampled_one(
     assert is_sampled(root({"traceparent": SAMPLED}).traceparent)
 
 
+def test_a_context_that_is_not_sampled_travels_on_with_what_vendors_put_into_it(
+    exporter: pytest.MonkeyPatch,
+) -> None:
+    telemetry.configure("test")
+    unsampled = SAMPLED[:-2] + "00"
+    span = root({"traceparent": unsampled, "tracestate": "vendor=1"})
+    assert not span.sampled
+    assert span.trace_id == telemetry.trace_id(unsampled)
+    assert not is_sampled(span.traceparent)
+    assert span.tracestate == "vendor=1"
+
+
+def test_whoever_gives_the_ids_of_a_span_gets_them_and_the_next_has_others(
+    exporter: pytest.MonkeyPatch,
+) -> None:
+    telemetry.configure("test")
+    given = telemetry.span("work", "INTERNAL", {}, ids=(7, 9))
+    assert given is not None
+    assert given.traceparent.startswith(f"00-{7:032x}-{9:016x}-")
+    assert root().trace_id != f"{7:032x}"
+
+
+def test_a_description_is_short_however_much_a_model_says(exporter: pytest.MonkeyPatch) -> None:
+    telemetry.configure("test")
+    span = root()
+    span.end("INTERNAL", "x" * 10_000)
+    said = span._span.status.description
+    assert len(said) == telemetry.MAX_DESCRIPTION_CHARACTERS
+
+
 def test_the_sdk_can_be_disabled(exporter: pytest.MonkeyPatch) -> None:
     exporter.setenv("OTEL_SDK_DISABLED", "true")
     telemetry.configure("test")

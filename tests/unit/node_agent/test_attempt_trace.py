@@ -1,0 +1,87 @@
+"""Of an attempt that is not recorded, nothing is made, and Triton is told nothing."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from forebay.v1.autoscaler_pb2 import Assignment
+from forebay.v1.envelope_pb2 import RequestEnvelope
+from services.node_agent import replica_states
+from services.node_agent.ongoing import Ongoing
+from services.node_agent.replica_trace import CALLS, ReplicaTrace
+from services.node_agent.tracing import NO_TRACE, AttemptTrace
+from services.runtime import telemetry
+from services.runtime.clock import SystemClock
+
+TRACE = "ab" * 16
+READY_S = 100.0
+
+
+class FixedClock(SystemClock):
+    def monotonic_s(self) -> float:
+        return READY_S
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Spans are made; nobody listens to them."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    telemetry.configure("test")
+    yield
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    telemetry.configure("test")
+
+
+@pytest.fixture
+def replica() -> ReplicaTrace:
+    made = Assignment(replica_id="echo-1", scale_decision="deployments/echo/scaleDecisions/7")
+    replica = ReplicaTrace(made, "echo", "node-1", FixedClock())
+    replica.address = "127.0.0.1:8001"
+    return replica
+
+
+def request(flags: str = "01", waited_s: float = 1.0, delivered_s: float = 200.0) -> Ongoing:
+    envelope = RequestEnvelope(request_id="r1", traceparent=f"00-{TRACE}-{'cd' * 8}-{flags}")
+    return Ongoing("ack", envelope, delivered_s, delivered_s + 10, delivered_s, waited_s, 1)
+
+
+def test_off_nothing_is_made(replica: ReplicaTrace) -> None:
+    trace = AttemptTrace.start(request(), replica)
+    assert trace is NO_TRACE
+    assert trace.call_triton() is None
+
+
+@pytest.mark.usefixtures("traced")
+def test_triton_gets_the_context_of_a_call_that_is_sampled_and_of_no_other(
+    replica: ReplicaTrace,
+) -> None:
+    assert AttemptTrace.start(request("00"), replica) is NO_TRACE
+    sampled = AttemptTrace.start(request(), replica)
+    context = dict(sampled.call_triton() or ())
+    assert telemetry.trace_id(context["traceparent"]) == TRACE
+    assert CALLS.take(TRACE, "echo-1") == "echo"
+
+
+@pytest.mark.usefixtures("traced")
+def test_only_what_was_stored_before_a_replica_was_ready_waited_for_its_start(
+    replica: ReplicaTrace,
+) -> None:
+    replica.say("fetching the model")
+    replica.say("Triton is loading the model")
+    replica.become(replica_states.READY, "")
+    before = replica.waited(READY_S - 0.1)
+    assert before is not None
+    assert before.attributes == {
+        "forebay.cold_start": True,
+        "forebay.scale_decision": "deployments/echo/scaleDecisions/7",
+    }
+    assert len(before.links) == 1
+    assert replica.waited(READY_S + 0.1) is None
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_triton_that_was_adopted_has_no_cold_start(replica: ReplicaTrace) -> None:
+    replica.say("canary inference")
+    replica.become(replica_states.READY, "")
+    assert replica.waited(0.0) is None

@@ -12,6 +12,7 @@ from services.autoscaler.custom.runner import CustomPolicies
 from services.autoscaler.deployment_service import DeploymentService
 from services.autoscaler.deployments import Deployments
 from services.autoscaler.duties import Duties
+from services.autoscaler.exposition import AutoscalerCollector, Exposition
 from services.autoscaler.journal import Journal
 from services.autoscaler.leadership import Leadership
 from services.autoscaler.load import LoadWatch
@@ -22,7 +23,7 @@ from services.autoscaler.model_store import ModelStore
 from services.autoscaler.settings import AutoscalerSettings
 from services.autoscaler.targets import Targets
 from services.autoscaler.waking import Waking
-from services.runtime import garbage, process
+from services.runtime import garbage, process, prometheus
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
@@ -46,12 +47,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set."""
     garbage.collect_rarely()
     clock = SystemClock()
-    link = NatsLink(
-        "forebay-autoscaler",
-        settings.nats_url,
-        settings.nats_credentials_file,
-        settings.stream_replicas,
-    )
+    link = _link(settings)
     deployments = KvMirror(link, streams.deployments_bucket)
     assignments = KvMirror(link, streams.assignments_bucket)
     server = grpc.aio.server(options=SERVER_OPTIONS)
@@ -70,15 +66,15 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     machines = Machines(settings, feed, clock)
     grace_s = settings.node_grace_s
     loop = Loop(link, deployments, assignments, leadership, targets, machines, load, clock, grace_s)
+    told = Exposition(link, leadership, load, deployments, journal.counts)
     models = ModelStore(link, settings.spool_dir)
     watches = AutoscalerService(assignments, leadership, journal, lambda: machines.demand)
     declared = Deployments(deployments, models, consumers, clock, custom)
-    _register(server, DeploymentService(declared), ModelService(models), watches)
     duties = Duties(settings, link, deployments, assignments, leadership, load.fresh, clock)
-    duties.serve(server)
+    _register(server, duties, DeploymentService(declared), ModelService(models), watches)
     health = Health(server, SERVICE_NAMES)
     await server.start()
-    process.announce(settings, autoscaler=address)
+    exposed = _announce(settings, address, told)
     try:
         await run_until(
             stopping,
@@ -105,11 +101,29 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
         # First, so that a standby leads while this one still answers its last calls.
         await leadership.release()
         await server.stop(STOP_GRACE_S)
+        await exposed.stop()
         await link.close()
+
+
+def _link(settings: AutoscalerSettings) -> NatsLink:
+    return NatsLink(
+        "forebay-autoscaler",
+        settings.nats_url,
+        settings.nats_credentials_file,
+        settings.stream_replicas,
+    )
+
+
+def _announce(settings: AutoscalerSettings, address: str, told: Exposition) -> prometheus.Exposed:
+    collector = AutoscalerCollector(prometheus.on_loop(told.look))
+    exposed = prometheus.expose(settings.http_listen, collector)
+    process.announce(settings, autoscaler=address, **exposed.listening("autoscaler_http"))
+    return exposed
 
 
 def _register(
     server: grpc.aio.Server,
+    duties: Duties,
     deployments: DeploymentService,
     models: ModelService,
     autoscaler: AutoscalerService,
@@ -117,6 +131,7 @@ def _register(
     deployment_pb2_grpc.add_DeploymentServiceServicer_to_server(deployments, server)
     model_pb2_grpc.add_ModelServiceServicer_to_server(models, server)
     autoscaler_pb2_grpc.add_AutoscalerServiceServicer_to_server(autoscaler, server)
+    duties.serve(server)
 
 
 def main() -> None:

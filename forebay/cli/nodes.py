@@ -1,16 +1,28 @@
 """`forebay nodes` and `demand`: the machines there are, and those that are missing."""
 
+from collections import Counter
+from collections.abc import Sequence
+
 from forebay import addresses
 from forebay.cli.link import Where, link_to
 from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
 from forebay.cli.scaling_words import gigabytes, resource_words
 from forebay.stubs import autoscaler_service, node_service
 from forebay.v1.autoscaler_pb2 import GetNodeDemandRequest
-from forebay.v1.node_pb2 import Gpu, ListNodesRequest, Node
+from forebay.v1.node_pb2 import (
+    REPLICA_RUNTIME_DOCKER,
+    REPLICA_RUNTIME_PROCESS,
+    Gpu,
+    ListNodesRequest,
+    Node,
+)
 from services.wire.names import deployment_id, node_id
+from services.wire.shared_gpus import shared_by, through
 
 _PAGE_SIZE = 1000
 _MOST_NAMED = 5
+_RUNTIMES = {REPLICA_RUNTIME_PROCESS: "process", REPLICA_RUNTIME_DOCKER: "docker"}
+_HEALTH = {Gpu.HEALTH_FAULTY: "faulty", Gpu.HEALTH_LOST: "lost"}
 
 
 async def list_nodes(where: Where) -> list[Node]:
@@ -37,12 +49,16 @@ async def nodes(where: Where, output: Output) -> None:
     if output is Output.JSON:
         print_json([to_plain(node) for node in found])
         return
-    columns = ("NAME", "STATE", "SLOTS IN USE", "GPUS IN USE", "CPUS", "MEMORY", "GPUS", "CUSTOM")
+    columns = ("NAME", "STATE", "RUNTIME", "SLOTS IN USE", "GPUS IN USE", "CPUS", "MEMORY")
     print_table(
-        (*columns, "REPLICAS", "LAST REPORT", "NOTE"),
+        (*columns, "CUSTOM", "REPLICAS", "LAST REPORT", "NOTE"),
         [_node_row(node) for node in found],
         empty="no node has reported: start one with `forebay-node-agent`, or `forebay up`",
     )
+    rows = gpu_rows(found)
+    if rows:
+        columns = ("NODE", "PRODUCT", "MEMORY IN USE", "BUSY", "TEMPERATURE", "POWER", "HEALTH")
+        print_table(("\nGPU", *columns), rows)
 
 
 async def demand(where: Where, output: Output) -> None:
@@ -86,15 +102,15 @@ def _node_row(node: Node) -> tuple[str, ...]:
     return (
         node_id(node.name),
         enum_word("State", Node.State.Name(node.state)),
+        _RUNTIMES.get(node.runtime, "unknown"),
         f"{on_slots}/{node.slot_count}",
         _gpus_in_use(node),
         f"{node.cpus:g}" if node.cpus else "unknown",
         gigabytes(node.memory_bytes) if node.memory_bytes else "unknown",
-        ", ".join(_gpu(gpu) for gpu in node.gpus) or "none",
         ", ".join(f"{name} {amount:g}" for name, amount in sorted(node.custom.items())) or "none",
         str(len(node.replicas)),
         reported if node.HasField("last_report_time") else "never",
-        node.gpu_message,
+        "; ".join(said for said in (node.runtime_message, node.gpu_message) if said),
     )
 
 
@@ -105,14 +121,73 @@ def _gpus_in_use(node: Node) -> str:
     return f"{round(held, 3):g}/{len(node.gpus)}" if node.gpus or held else "none"
 
 
-def _gpu(gpu: Gpu) -> str:
+def gpu_rows(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
+    """One row for each GPU of each node: how full, busy, warm and well it is."""
+    shared = _shared(nodes)
+    return [
+        (
+            _short(gpu.uuid),
+            node_id(node.name),
+            _product(gpu),
+            _memory(gpu),
+            # What a simulated one says of itself is made up.
+            "" if gpu.simulated else f"{gpu.utilization_ratio:.0%}",
+            f"{gpu.temperature_celsius:.0f} °C" if gpu.HasField("temperature_celsius") else "",
+            _power(gpu),
+            _health(gpu, shared.get(gpu.uuid, "")),
+        )
+        for node in nodes
+        for gpu in node.gpus
+    ]
+
+
+def _short(uuid: str) -> str:
+    """As much of a UUID as tells GPUs apart; all of it is in JSON."""
+    kind, dash, rest = uuid.partition("-")
+    return f"{kind}-{rest.partition('-')[0]}" if dash and kind in ("GPU", "MIG") else uuid
+
+
+def _product(gpu: Gpu) -> str:
     if gpu.simulated:
-        # What is in use of it is made up too.
-        return f"{gpu.product_name} {gigabytes(gpu.memory_total_bytes)} (simulated)"
-    return (
-        f"{gpu.product_name} {gpu.memory_used_bytes / 1e9:.0f}/{gpu.memory_total_bytes / 1e9:.0f} "
-        f"GB {gpu.utilization_ratio:.0%}"
-    )
+        return f"{gpu.product_name} (simulated)"
+    if gpu.mig_parent_uuid:
+        return f"{gpu.product_name} (of {_short(gpu.mig_parent_uuid)})"
+    return str(gpu.product_name)
+
+
+def _memory(gpu: Gpu) -> str:
+    total = gigabytes(gpu.memory_total_bytes)
+    return total if gpu.simulated else f"{gpu.memory_used_bytes / 1e9:.3g} of {total}"
+
+
+def _power(gpu: Gpu) -> str:
+    if not gpu.HasField("power_watts"):
+        return ""
+    limit = f" of {gpu.power_limit_watts:.0f}" if gpu.HasField("power_limit_watts") else ""
+    return f"{gpu.power_watts:.0f}{limit} W"
+
+
+def _health(gpu: Gpu, shared: str) -> str:
+    word = _HEALTH.get(gpu.health, "ok")
+    said = f"{word}: {gpu.health_message}" if gpu.health_message else word
+    return f"{said}; {shared}" if shared else said
+
+
+def _shared(nodes: Sequence[Node]) -> dict[str, str]:
+    """What to say of each GPU that several nodes report."""
+    reported = shared_by((node_id(n.name), [gpu.uuid for gpu in n.gpus]) for n in nodes)
+    if not reported:
+        return {}
+    away = [node_id(node.name) for node in nodes if node.state == Node.STATE_OFFLINE]
+    held = {
+        uuid: Counter(node_id(n.name) for n in nodes for r in n.replicas if uuid in r.gpu_uuids)
+        for uuid in reported
+    }
+    return {
+        uuid: f"nodes {' and '.join(names)} report it: used through "
+        f"{through(names, held[uuid], away)}"
+        for uuid, names in reported.items()
+    }
 
 
 def _named(names: list[str]) -> str:

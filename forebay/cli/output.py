@@ -1,6 +1,7 @@
 """What commands print: tables or JSON on standard output, everything else on standard error."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -133,4 +134,5 @@ def count_of(count: int, noun: str) -> str:
 
 def enum_word(enum_name: str, value_name: str) -> str:
     """An enum's value as people read it: STATE_READY of State is `ready`."""
-    return value_name.removeprefix(f"{enum_name.upper()}_").lower()
+    prefix = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", enum_name).upper()
+    return value_name.removeprefix(f"{prefix}_").lower()

@@ -9,7 +9,13 @@ from forebay import addresses
 from forebay.cli.failure import UNREACHABLE, CliError
 from forebay.cli.link import Link, Where, link_to
 from forebay.cli.output import Output, count_of, enum_word, print_json, print_table, say, to_plain
-from forebay.cli.scaling_words import long_scaling, resource_words, short_scaling, target_of
+from forebay.cli.scaling_words import (
+    gigabytes,
+    long_scaling,
+    resource_words,
+    short_scaling,
+    target_of,
+)
 from forebay.stubs import deployment_service, metrics_service
 from forebay.v1.deployment_pb2 import (
     DeleteDeploymentRequest,
@@ -216,6 +222,8 @@ def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[st
         ("last decision", state.decision_reason or "none yet"),
         ("start-up time", _startup(deployment)),
         ("needs", resource_words(deployment.resources)),
+        *_gpu_facts(deployment),
+        *([("image", deployment.image)] if deployment.image else []),
         ("generation", str(deployment.generation)),
         ("model", deployment.model_digest),
         ("queued", _with_tasks(load, "queued")),
@@ -229,6 +237,18 @@ def _facts(deployment: Deployment, load: DeploymentLoad | None) -> list[tuple[st
     )
     for title, quantiles in (("queue wait", "queue_wait"), ("service time", "service_time")):
         facts.append((f"{title} p50, p95, p99", _quantiles(load, quantiles)))
+    return facts
+
+
+def _gpu_facts(deployment: Deployment) -> list[tuple[str, str]]:
+    """GPU memory as measured, if it is, and what is wrong."""
+    state, facts = deployment.status, []
+    if state.max_gpu_memory_used_bytes:
+        declared = deployment.resources.gpu_memory_bytes
+        beside = f", {gigabytes(declared)} declared" if declared else ", none declared"
+        most = gigabytes(state.max_gpu_memory_used_bytes)
+        facts.append(("GPU memory in use", f"{most} by the largest replica{beside}"))
+    facts += [("warning", warning) for warning in state.warnings]
     return facts
 
 
@@ -283,5 +303,8 @@ def _ready(deployment: Deployment) -> str:
 
 def _state(deployment: Deployment) -> str:
     if deployment.status.message:
-        return str(deployment.status.message)
-    return "ready" if target_of(deployment) else "at zero"
+        said = str(deployment.status.message)
+    else:
+        said = "ready" if target_of(deployment) else "at zero"
+    warnings = len(deployment.status.warnings)
+    return f"{said} ({count_of(warnings, 'warning')})" if warnings else said

@@ -303,13 +303,16 @@ async def test_demand_names_what_is_missing_and_what_may_go(mesh: ListedMesh) ->
 
 
 async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh) -> None:
-    gpu = Gpu(uuid="1", product_name="NVIDIA L4", memory_total_bytes=24 * 10**9, simulated=True)
+    gpu, second_gpu = (
+        Gpu(uuid=uuid, product_name="NVIDIA L4", memory_total_bytes=24 * 10**9, simulated=True)
+        for uuid in ("1", "2")
+    )
     mesh.nodes = [
         Node(
             name="nodes/n",
             state=Node.STATE_ACTIVE,
             slot_count=2,
-            gpus=[gpu, gpu],
+            gpus=[gpu, second_gpu],
             replicas=[
                 ReplicaStatus(gpu_uuids=["1"], gpus=0.25),
                 ReplicaStatus(gpu_uuids=["1"], gpus=0.25),
@@ -323,10 +326,10 @@ async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh)
         Node(name="nodes/old", state=Node.STATE_ACTIVE),
     ]
     out = (await forebay(mesh, "nodes", metrics=True)).ok().out
-    first, second = (" ".join(line.split()) for line in out.splitlines()[1:])
-    assert first.startswith("n active 1/2 1.5/2 3.5 8 GB NVIDIA L4 24 GB (simulated), NVIDIA")
-    assert "(simulated) tpu 2 4 never" in first
-    assert second.startswith("old active 0/0 none unknown unknown none none 0 never")
+    lines = [" ".join(line.split()) for line in out.splitlines()[1:]]
+    assert lines[0] == "n active unknown 1/2 1.5/2 3.5 8 GB tpu 2 4 never"
+    assert lines[1] == "old active unknown 0/0 none unknown unknown none 0 never"
+    assert lines[-2:] == [f"{n} n NVIDIA L4 (simulated) 24 GB ok" for n in (1, 2)]
 
 
 async def test_list_and_status_say_what_decides_and_why(mesh: ListedMesh) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from forebay.cli import show
+from forebay.cli.output import to_plain
 from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.metrics_pb2 import DeploymentLoad
 
@@ -23,3 +24,18 @@ def test_tasks_are_told_apart_where_there_are_any(capsys: pytest.CaptureFixture[
     )
     assert "task" not in printed(capsys, load)
     assert "unknown  unknown" in printed(capsys, None)
+
+
+def test_more_gpu_memory_than_declared_is_shown() -> None:
+    deployment = Deployment(name="deployments/add", replicas=1, image="triton:1")
+    deployment.resources.gpu_memory_bytes = 8 * 10**9
+    deployment.status.max_gpu_memory_used_bytes = 9_100_000_000
+    deployment.status.warnings.append("replica x uses too much")
+    facts = show._facts(deployment, None)
+    assert ("GPU memory in use", "9.1 GB by the largest replica, 8 GB declared") in facts
+    assert ("warning", "replica x uses too much") in facts
+    assert ("image", "triton:1") in facts
+    assert show._state(deployment) == "ready (1 warning)"
+    told = to_plain(deployment)["status"]
+    assert told["warnings"] == ["replica x uses too much"]
+    assert told["max_gpu_memory_used_bytes"] == 9_100_000_000

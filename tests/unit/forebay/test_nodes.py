@@ -1,0 +1,101 @@
+"""What `forebay nodes` says of GPUs."""
+
+import asyncio
+import json
+
+import pytest
+
+from forebay.cli import nodes as command
+from forebay.cli.link import Where
+from forebay.cli.output import Output
+from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, Gpu, Node, ReplicaStatus
+
+UUID = "GPU-5f9cabcd-1234-5678-9abc-def012345678"
+GB = 10**9
+
+
+def gpu(**fields: object) -> Gpu:
+    made = {
+        "uuid": UUID,
+        "product_name": "NVIDIA L4",
+        "memory_total_bytes": 24 * GB,
+        "memory_used_bytes": 9_100_000_000,
+        "utilization_ratio": 0.63,
+        "health": Gpu.HEALTH_OK,
+        "temperature_celsius": 61.4,
+        "power_watts": 70.6,
+        "power_limit_watts": 72,
+    }
+    return Gpu(**{**made, **fields})
+
+
+def node(name: str, *gpus: Gpu, **fields: object) -> Node:
+    return Node(name=f"nodes/{name}", gpus=gpus, state=Node.STATE_ACTIVE, **fields)
+
+
+def health(*nodes: Node) -> list[str]:
+    return [row[-1] for row in command.gpu_rows(nodes)]
+
+
+def test_a_gpu_is_shown_with_its_load_and_health() -> None:
+    assert command.gpu_rows([node("a", gpu())]) == [
+        ("GPU-5f9cabcd", "a", "NVIDIA L4", "9.1 of 24 GB", "63%", "61 °C", "71 of 72 W", "ok")
+    ]
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    bare = Gpu(uuid=UUID, product_name="NVIDIA L4", memory_total_bytes=24 * GB)
+    assert command.gpu_rows([node("a", bare)])[0][3:] == ("0 of 24 GB", "0%", "", "", "ok")
+
+
+def test_a_mig_instance_names_its_gpu() -> None:
+    slice_of = gpu(uuid="MIG-77", product_name="NVIDIA A100 MIG 1g.5gb", mig_parent_uuid=UUID)
+    row = command.gpu_rows([node("a", slice_of)])[0]
+    assert row[:3] == ("MIG-77", "a", "NVIDIA A100 MIG 1g.5gb (of GPU-5f9cabcd)")
+
+
+def test_a_cordoned_gpu_says_why() -> None:
+    lost = gpu(health=Gpu.HEALTH_LOST)
+    faulty = gpu(uuid="GPU-2", health=Gpu.HEALTH_FAULTY, health_message="Xid 79: fell off the bus")
+    assert health(node("a", lost, faulty)) == ["lost", "faulty: Xid 79: fell off the bus"]
+
+
+def test_a_gpu_of_two_agents_says_through_which_it_is_used() -> None:
+    holder = node("b", gpu(), replicas=[ReplicaStatus(gpu_uuids=[UUID])])
+    said = "ok; nodes a and b report it: used through b"
+    assert health(node("a", gpu()), holder) == [said, said]
+
+
+def test_the_tables_fit_a_terminal_and_json_has_all(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = node(
+        "gpu-node-1",
+        gpu(xid_counts={79: 2}, processes=[{"process_id": 7, "replica_id": "add-1"}]),
+        runtime=REPLICA_RUNTIME_DOCKER,
+        runtime_message="the launcher is away",
+        gpu_message="1 GPU is lost",
+        slot_count=2,
+        cpus=8,
+        memory_bytes=64 * GB,
+    )
+
+    async def listed(_: Where) -> list[Node]:
+        return [shown]
+
+    monkeypatch.setattr(command, "list_nodes", listed)
+    asyncio.run(command.nodes(Where(), Output.TABLE))
+    lines = capsys.readouterr().out.splitlines()
+    assert " ".join(lines[1].split()) == (
+        "gpu-node-1 active docker 0/2 0/1 8 64 GB none 0 never the launcher is away; 1 GPU is lost"
+    )
+    assert max(map(len, (line.rstrip() for line in lines))) <= 140
+    asyncio.run(command.nodes(Where(), Output.JSON))
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["runtime"], told["runtime_message"]) == ("docker", "the launcher is away")
+    (told_gpu,) = told["gpus"]
+    assert told_gpu["health"] == "ok"
+    assert told_gpu["xid_counts"] == {"79": 2}
+    assert told_gpu["processes"][0]["replica_id"] == "add-1"
+    assert told_gpu["ecc_corrected_count"] is None
+    assert (told_gpu["temperature_celsius"], told_gpu["power_limit_watts"]) == (61.4, 72)

@@ -1,0 +1,45 @@
+"""The span of a scale decision, and what follows from it."""
+
+from pathlib import Path
+
+import pytest
+
+from services.runtime import telemetry
+from tests.support.agent import Agent
+from tests.support.control_plane import control_plane
+from tests.support.eventually import eventually
+from tests.support.otlp_receiver import OtlpReceiver, attributes
+
+
+async def test_a_rise_is_a_trace_that_its_assignments_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with OtlpReceiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        telemetry.configure("autoscaler")
+        try:
+            async with control_plane(tmp_path) as mesh:
+                agent = await mesh.agent(Agent("a"))
+                await mesh.create("add", replicas=2)
+                await mesh.ready("add", 2)
+                await mesh.update("add", "replicas", replicas=1)
+                await mesh.ready("add", 1)
+                (kept,) = agent.assignments
+                await eventually(lambda: receiver.named("scale decision"))
+        finally:
+            telemetry.shutdown()
+            monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+            telemetry.configure("autoscaler")
+        # A fall brings no replica, and has no span.
+        (span,) = receiver.named("scale decision")
+        assert (span.parent_span_id, span.kind) == (b"", span.SPAN_KIND_INTERNAL)
+        assert kept.traceparent[3:52] == f"{span.trace_id.hex()}-{span.span_id.hex()}"
+        assert attributes(span) == {
+            "forebay.deployment": "add",
+            "forebay.scale_decision": kept.scale_decision,
+            "forebay.replicas.from": 0,
+            "forebay.replicas.to": 2,
+            "forebay.reason": "2 replicas, fixed: the deployment has no scaling policy",
+        }
+        assert kept.scale_decision.startswith("deployments/add/decisions/")

@@ -153,6 +153,9 @@ class Agent:
         for task in late:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        # Nobody is there to end what was being started or ended when its replica left.
+        for replica in self._replicas.values():
+            await self._around.runtime.remove(replica.directory)
 
     async def watch_tasks(self) -> None:
         """Ends with the error of a replica that failed by a defect; else never.

@@ -355,9 +355,10 @@ class Replica:
             return True
 
     async def _stop_triton(self, graceful: bool = True) -> None:
-        triton, self._triton = self._triton, None
-        if triton is not None:
-            await triton.stop(graceful)
+        if self._triton is not None:
+            # Forgotten once it has ended: whoever is cancelled here leaves it to the next to end.
+            await self._triton.stop(graceful)
+            self._triton = None
 
     def _say(self, message: str) -> None:
         self.message = message

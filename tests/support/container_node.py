@@ -155,16 +155,18 @@ class ContainerNode:
         """
         for replica in self.last.replicas:
             if replica.replica_id == replica_id:
-                return replica
+                found: ReplicaStatus = replica
+                return found
         raise LookupError(f"{replica_id} is not reported")
 
     async def ready(self, replica_id: str, start_count: int | None = None) -> ReplicaStatus:
         """Waits until a replica is READY."""
 
-        def look() -> ReplicaStatus | None:
+        def look() -> ReplicaStatus:
             found = self.replica(replica_id)
-            counted = start_count is None or found.start_count == start_count
-            return found if found.state == READY and counted else None
+            assert found.state == READY, found.message
+            assert start_count in {None, found.start_count}
+            return found
 
         return await eventually(look, START_S, f"{replica_id} READY: {self.agent_log()[-3000:]}")
 

@@ -43,7 +43,10 @@ VOLUMES_INSIDE = Path("/forebay/volumes")
 """Where a container sees its volumes."""
 
 LOOK_INTERVAL_S = 2.0
-OPEN_TIMEOUT_S = 5.0
+LOOK_TIMEOUT_S = 10.0
+"""Longer than the launcher waits for its engine: what it says of that is worth more."""
+OPEN_TIMEOUT_S = 3.0
+"""How long a new agent waits before it goes on with what it finds written down."""
 WAIT_S = 1.0
 MAX_REQUIREMENTS_BYTES = 64 * 1024
 
@@ -92,7 +95,7 @@ class ContainerRuntime:
 
     async def open(self) -> None:
         """Gets to know which containers run, unless the launcher is away."""
-        await self._look()
+        await self._look(OPEN_TIMEOUT_S)
         if self._usable.is_set():
             try:
                 self._left = await self._link.list()
@@ -173,8 +176,7 @@ class ContainerRuntime:
         """Ends what is left of a replica, also if it was a process."""
         await end_leftover(directory)
         (directory / RECORD).unlink(missing_ok=True)
-        if self._left is None or directory.name in self._left:
-            await self._remove(directory.name)
+        await self._remove(directory.name)
 
     async def survey(self, known: Callable[[], Mapping[str, Triton | None]]) -> dict[str, Measured]:
         """Measures all containers in one call and removes those of no replica."""
@@ -211,9 +213,9 @@ class ContainerRuntime:
                 raise
             raise StartRefusedError(str(error)) from error
 
-    async def _look(self) -> None:
+    async def _look(self, timeout_s: float = LOOK_TIMEOUT_S) -> None:
         try:
-            launcher = await self._link.get()
+            launcher = await self._link.get(timeout_s)
         except (RuntimeAwayError, StartRefusedError) as error:
             message = (
                 f"the launcher at {self._link.socket} does not answer: {error}. Start "
@@ -248,7 +250,6 @@ class ContainerRuntime:
         return await self._link.prepare_environment(image_id, content, order.say)
 
     async def _remove(self, replica_id: str) -> None:
-        log.info("orphan.removed", replica=replica_id)
         try:
             await self._link.stop(replica_id, 0.0)
         except (RuntimeAwayError, StartRefusedError) as error:

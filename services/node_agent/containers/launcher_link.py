@@ -71,10 +71,10 @@ class LauncherLink:
         self._channel = open_channel(f"unix:{path}")
         self._stub = LauncherServiceStub(self._channel)
 
-    async def get(self) -> GetLauncherResponse:
+    async def get(self, timeout_s: float) -> GetLauncherResponse:
         """What the launcher can do now."""
         response: GetLauncherResponse = await self._call(
-            self._stub.GetLauncher, GetLauncherRequest(), ASK_TIMEOUT_S
+            self._stub.GetLauncher, GetLauncherRequest(), timeout_s
         )
         return response
 

@@ -89,6 +89,11 @@ bench-tasks: $(INSTALLED_DEV)  ## Measure tasks: stored, completed, mapped over,
 	@$(BIN)/forebay setup
 	$(BIN)/python -m benchmarks.tasks
 
+.PHONY: bench-containers
+bench-containers: $(INSTALLED_DEV)  ## Measure a replica's start in a container against Triton's own
+	@$(BIN)/forebay setup
+	$(BIN)/python -m benchmarks.replica_start
+
 .PHONY: clean
 clean:  ## Remove what make and the tests made
 	rm -rf $(VENV) $(KSERVE_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \

@@ -48,7 +48,7 @@ class AttemptTrace:
     @classmethod
     def start(cls, request: Ongoing, replica: ReplicaTrace) -> "AttemptTrace | NoTrace":
         """Records the queue wait and begins the attempt."""
-        if not telemetry.enabled():
+        if not telemetry.records(request.envelope.traceparent):
             return NO_TRACE
         now_ns = telemetry.now_ns()
         envelope, wait_s = request.envelope, request.queue_wait_s

@@ -221,7 +221,7 @@ class InferenceCore:
                 self._queue.abandon(call)
 
     def _publish(self, call: PendingCall, caller: Caller) -> None:
-        if not telemetry.enabled():
+        if not telemetry.records(caller.traceparent):
             self._queue.publish(call)
             return
         span = telemetry.span(

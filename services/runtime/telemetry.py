@@ -31,6 +31,8 @@ MAX_DESCRIPTION_CHARACTERS = 300
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
+_TRACEPARENT_LENGTH = 55
+
 _tracing: "_Tracing | None" = None
 
 
@@ -54,6 +56,7 @@ class _Tracing:
         self, provider: "TracerProvider", ids: "_Ids", export: "SpanExport | None"
     ) -> None:
         from opentelemetry import trace
+        from opentelemetry.sdk.trace.sampling import ParentBased
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         self.ids = ids
@@ -61,6 +64,8 @@ class _Tracing:
         self.tracer = provider.get_tracer("forebay")
         self.propagator = TraceContextTextMapPropagator()
         self.kinds = {kind.name: kind for kind in trace.SpanKind}
+        sampler = getattr(provider, "sampler", None)
+        self.follows_parent = isinstance(sampler, ParentBased)
         self._provider = provider
         self._trace = trace
 
@@ -147,6 +152,18 @@ def shutdown() -> None:
 def enabled() -> bool:
     """Whether spans are made."""
     return _tracing is not None
+
+
+def records(traceparent: str) -> bool:
+    """Whether a child of this W3C context may be recorded; a quick look, before it is described.
+
+    To describe a span that is then not recorded costs 10 µs, a third of one that is.
+    """
+    if _tracing is None:
+        return False
+    # The last digit of the flags has the bit that says sampled.
+    unsampled = len(traceparent) == _TRACEPARENT_LENGTH and traceparent[-1] in "02468ace"
+    return not (unsampled and _tracing.follows_parent)
 
 
 def export() -> "SpanExport | None":

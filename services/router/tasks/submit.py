@@ -207,7 +207,7 @@ class Submitter:
 
     async def _traced(self, envelope: TaskEnvelope, call: TaskCall) -> bool:
         call.caller.deployment = envelope.deployment
-        if not telemetry.enabled() or call.many:
+        if call.many or not telemetry.records(envelope.traceparent):
             # Of a million tasks, each attempt links to the call that brought them.
             is_new = await self._once(envelope)
             call.stored_count += is_new

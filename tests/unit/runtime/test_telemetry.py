@@ -59,6 +59,23 @@ def test_a_context_that_is_not_sampled_travels_on_with_what_vendors_put_into_it(
     assert span.tracestate == "vendor=1"
 
 
+def test_what_would_not_be_recorded_is_known_before_it_is_described(
+    exporter: pytest.MonkeyPatch,
+) -> None:
+    unsampled = SAMPLED[:-2] + "02"
+    telemetry.configure("test")
+    assert telemetry.records(SAMPLED)
+    assert telemetry.records("")
+    assert not telemetry.records(unsampled)
+    # A sampler that asks no parent may take what its parent did not.
+    exporter.setenv("OTEL_TRACES_SAMPLER", "always_on")
+    telemetry.configure("test")
+    assert telemetry.records(unsampled)
+    exporter.setenv("OTEL_SDK_DISABLED", "true")
+    telemetry.configure("test")
+    assert not telemetry.records(SAMPLED)
+
+
 def test_whoever_gives_the_ids_of_a_span_gets_them_and_the_next_has_others(
     exporter: pytest.MonkeyPatch,
 ) -> None:

@@ -1,8 +1,10 @@
 """The services of a fleet as processes on this machine: two of each that may be two."""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,14 +27,22 @@ class Fleet:
         metrics: address.
     """
 
-    def __init__(self, directory: Path, nats_url: str, *flags: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        nats_url: str,
+        *flags: str,
+        environments: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         """Prepares the processes.
 
         Args:
             directory: for logs and state; is created.
             nats_url: of all nats-servers.
             flags: further ones for every process.
+            environments: further variables of a process by its name, such as `node-0`.
         """
+        self._environments = environments or {}
         self._directory = directory
         self._flags = ("--nats-url", nats_url, "--log-format", "json", *flags)
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -102,7 +112,11 @@ class Fleet:
         command = [sys.executable, "-m", f"services.{package}.main", *self._flags, *flags]
         with (self._directory / f"{name}.log").open("wb") as log:
             self._processes[name] = subprocess.Popen(
-                [*command, "--ready-file", str(ready_file)], cwd=ROOT, stdout=log, stderr=log
+                [*command, "--ready-file", str(ready_file)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environments.get(name, {})},
             )
 
     def _all_started(self) -> bool:

@@ -115,6 +115,7 @@ PURE = (
     "services/metrics/task_lanes.py",
     "services/metrics/window.py",
     "services/node_agent/canary.py",
+    "services/node_agent/containers/ends.py",
     "services/node_agent/credit.py",
     "services/node_agent/gpus/health.py",
     "services/node_agent/gpus/known.py",

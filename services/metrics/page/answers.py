@@ -14,6 +14,7 @@ from services.metrics.page.history import Series
 from services.metrics.page.recent_decisions import Decision
 from services.metrics.page.sampler import Look
 from services.metrics.page.trouble import Level, Trouble
+from services.wire import names
 
 MAX_LISTED = 500
 """Deployments, and nodes, in one answer; those with trouble come first."""
@@ -95,20 +96,16 @@ def gpus(name: str, seen: Node, uuids: Iterable[str] | None = None) -> list[Json
     ]
 
 
-def replicas(look: Look, deployment: str) -> tuple[list[Json], dict[str, set[str]]]:
-    """Replicas of a deployment, at most MAX_REPLICAS, and the GPUs they hold by node's id."""
+def replicas(look: Look, deployment: str) -> list[Json]:
+    """Replicas of a deployment, at most MAX_REPLICAS."""
+    wanted_name = names.deployment_name(deployment)
     rows: list[Json] = []
-    held: dict[str, set[str]] = {}
     for name, seen in look.nodes.items():
         if seen.state == Node.STATE_OFFLINE:
             continue
-        for replica in seen.replicas:
-            if replica.deployment.rpartition("/")[2] == deployment:
-                held.setdefault(name, set()).update(replica.gpu_uuids)
-                if len(rows) < MAX_REPLICAS:
-                    rows.append(_replica(name, replica))
+        rows += [_replica(name, r) for r in seen.replicas if r.deployment == wanted_name]
     rows.sort(key=lambda row: row["replica"])
-    return rows, held
+    return rows[:MAX_REPLICAS]
 
 
 def history(series: Series) -> Json:

@@ -59,6 +59,7 @@ class History:
         self._max_groups = max_groups
         self._times_s = array("d", [_NAN]) * length
         self._groups: dict[str, _Group] = {}
+        self._full_tick = -1
         self.tick = -1
 
     def begin(self, now_wall_s: float) -> None:
@@ -96,6 +97,11 @@ class History:
                 column = kept.columns[name] = array("f", [_NAN]) * self._length
             column[slot] = value
         return True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more group that is in use may find room at this instant."""
+        return len(self._groups) < self._max_groups or self._full_tick != self.tick
 
     def __contains__(self, group: str) -> bool:
         return group in self._groups
@@ -136,8 +142,15 @@ class History:
         group.put_tick = self.tick
 
     def _make_room(self) -> bool:
+        """Forgets the group not in use for longest, if it was not at this instant or the last.
+
+        Of those that were at the last, none must go: its turn at this one may be yet to come.
+        """
+        if self._full_tick == self.tick:
+            return False
         oldest = min(self._groups, key=lambda group: self._groups[group].used_tick)
-        if self._groups[oldest].used_tick == self.tick:
+        if self._groups[oldest].used_tick >= self.tick - 1:
+            self._full_tick = self.tick
             return False
         del self._groups[oldest]
         return True

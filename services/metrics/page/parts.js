@@ -41,6 +41,8 @@ class Table {
     this.body = make("tbody");
     this.none = make("p", { class: "none" }, none);
     this.more = make("button", { type: "button" });
+    // Before the first answer it is not known whether there are none.
+    this.none.hidden = this.more.hidden = true;
     this.more.addEventListener("click", () => {
       this.shown = this.shown === Infinity ? shown : Infinity;
       this.update(this.all, this.count);

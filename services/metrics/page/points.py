@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from forebay.v1.deployment_pb2 import DeploymentStatus
 from forebay.v1.metrics_pb2 import DeploymentLoad, LatencyQuantiles, Snapshot
 from forebay.v1.node_pb2 import Gpu, Node
-from services.wire import names
 
 Values = dict[str, float | None]
 
@@ -60,17 +59,16 @@ def in_use(load: DeploymentLoad, status: DeploymentStatus | None) -> bool:
 
 
 def of_memory(nodes: Iterable[Node]) -> dict[str, Values]:
-    """Memory that replicas hold, by deployment's id; absent where it is not known."""
+    """Memory that replicas hold, by deployment's resource name; absent where it is not known."""
     found: dict[str, Values] = {}
     for node in nodes:
         if node.state == Node.STATE_OFFLINE:
             continue
         for replica in node.replicas:
-            deployment = names.deployment_id(replica.deployment)
             for name in ("resident_memory_bytes", "gpu_memory_used_bytes"):
                 # 0 of these is not known.
                 if held := getattr(replica, name):
-                    values = found.setdefault(deployment, {})
+                    values = found.setdefault(replica.deployment, {})
                     values[name] = (values.get(name) or 0) + held
     return found
 

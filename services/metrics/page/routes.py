@@ -93,16 +93,16 @@ class Routes:
         look = sampler.look
         if name not in look.loads:
             return None
-        rows, held = answers.replicas(look, name)
         gpus = [
             gpu
-            for node, uuids in sorted(held.items())
+            for node, uuids in sorted(sampler.held_gpus(name).items())
+            if node in look.nodes
             for gpu in answers.gpus(node, look.nodes[node], uuids)
         ]
         return {
             "deployment": next(row for row in self._rows() if row["name"] == name),
             "wanted": answers.wanted(look.statuses.get(name)),
-            "replicas": rows,
+            "replicas": answers.replicas(look, name),
             "history": answers.history(sampler.deployments.series(name, since)),
             "decisions": answers.decisions(self._decisions.since(self._begin_s(), name)),
             **self._gpus(gpus, since),

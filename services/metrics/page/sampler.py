@@ -8,7 +8,7 @@ from forebay.v1.deployment_pb2 import DeploymentStatus
 from forebay.v1.metrics_pb2 import DeploymentLoad
 from forebay.v1.node_pb2 import Node
 from services.metrics.page import points
-from services.metrics.page.history import INTERVAL_S, History
+from services.metrics.page.history import INTERVAL_S, LENGTH, History
 from services.metrics.page.points import Values
 from services.metrics.snapshots import Mesh
 from services.runtime.clock import Clock
@@ -20,8 +20,10 @@ MESH = "mesh"
 MAX_DEPLOYMENTS = 200
 MAX_GPUS = 256
 
-RATE_LOOKS = 5
-"""Rates are taken over ten seconds: what replicas count is read every three by default."""
+MAX_HELD_GPUS = 16
+
+RATE_LOOKS = 6
+"""Rates are taken over twelve seconds: what replicas count is read every three by default."""
 
 Counts = dict[str, dict[str, int]]
 
@@ -70,6 +72,8 @@ class Sampler:
         self._statuses: dict[str, tuple[int, DeploymentStatus]] = {}
         # The last looks at what was counted: when, and counts by outcome by deployment's id.
         self._counted: deque[tuple[float, Counts]] = deque(maxlen=RATE_LOOKS)
+        # By deployment's id: the tick at which each GPU, of a node, was last held.
+        self._held: dict[str, dict[tuple[str, str], int]] = {}
         self.look = Look()
         self.mesh = History(max_groups=1)
         self.deployments = History(max_groups=MAX_DEPLOYMENTS)
@@ -99,6 +103,13 @@ class Sampler:
         self.mesh.put(MESH, points.of_mesh(snapshot, self.look.statuses.values()) | ended)
         self._sample_gpus()
 
+    def held_gpus(self, deployment: str) -> dict[str, set[str]]:
+        """GPUs, by node's id, that replicas of a deployment held within the history."""
+        found: dict[str, set[str]] = {}
+        for node_id, uuid in self._held.get(deployment, {}):
+            found.setdefault(node_id, set()).add(uuid)
+        return found
+
     def _read_statuses(self) -> dict[str, DeploymentStatus]:
         """What the autoscaler wrote of each deployment; parsed again only where it wrote anew."""
         entries = self._bucket.entries("status.")
@@ -121,14 +132,18 @@ class Sampler:
         for deployment, load in look.loads.items():
             status = look.statuses.get(deployment)
             in_use = points.in_use(load, status)
-            # Most of 10,000 deployments are at zero, and looking at one closely takes 15 µs.
-            if not in_use and len(history) >= MAX_DEPLOYMENTS and deployment not in history:
+            kept = deployment in history
+            if not in_use and not kept and len(history) >= MAX_DEPLOYMENTS:
                 continue
             ended = self._outcomes(deployment, counts, now_s)
             for outcome, rate in ended.items():
                 sums[outcome] = (sums.get(outcome) or 0) + (rate or 0)
-            values = points.of_deployment(load, status) | ended | memory.get(deployment, {})
-            history.put(deployment, values, in_use)
+            # Looking at one closely takes 15 µs, and there may be 10,000.
+            if kept or history.has_room:
+                values = (
+                    points.of_deployment(load, status) | ended | memory.get(load.deployment, {})
+                )
+                history.put(deployment, values, in_use)
         self._counted.append((now_s, counts))
         return sums
 
@@ -144,11 +159,36 @@ class Sampler:
         return {}
 
     def _sample_gpus(self) -> None:
-        there: set[str] = set()
-        for node_id, node in self.look.nodes.items():
+        nodes = self.look.nodes.items()
+        there = {f"{node_id}/{gpu.uuid}" for node_id, node in nodes for gpu in node.gpus}
+        self.gpus.keep(there)
+        for node_id, node in nodes:
+            if node.state == Node.STATE_OFFLINE:
+                continue
             for gpu in node.gpus:
                 group = f"{node_id}/{gpu.uuid}"
-                there.add(group)
-                if node.state != Node.STATE_OFFLINE:
+                if group in self.gpus or len(self.gpus) < MAX_GPUS:
                     self.gpus.put(group, points.of_gpu(gpu))
-        self.gpus.keep(there)
+        self._remember_held()
+
+    def _remember_held(self) -> None:
+        """Takes note of which GPUs deployments hold: they are shown for as long as their lines."""
+        tick = self.gpus.tick
+        for node_id, node in self.look.nodes.items():
+            for replica in node.replicas:
+                if not replica.gpu_uuids:
+                    continue
+                # Checked when it was reported; checking all again would take 50 ms.
+                deployment = replica.deployment.rpartition("/")[2]
+                if deployment not in self.deployments:
+                    continue
+                held = self._held.setdefault(deployment, {})
+                for uuid in replica.gpu_uuids:
+                    if len(held) < MAX_HELD_GPUS or (node_id, uuid) in held:
+                        held[node_id, uuid] = tick
+        for deployment in list(self._held):
+            held = self._held[deployment]
+            for gpu in [gpu for gpu, last in held.items() if tick - last >= LENGTH]:
+                del held[gpu]
+            if not held or deployment not in self.deployments:
+                del self._held[deployment]

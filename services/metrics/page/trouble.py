@@ -78,9 +78,10 @@ def _replicas(values: Mapping[str, float | None], status: DeploymentStatus | Non
     found: list[Trouble] = []
     failed = values.get("failed") or 0
     if failed:
-        found.append(Trouble(Level.BAD, f"{failed:.0f} failed"))
+        found.append(Trouble(Level.BAD, f"replicas failed: {failed:.0f}"))
     if status is not None and status.unplaced_replica_count:
-        found.append(Trouble(Level.BAD, f"{status.unplaced_replica_count} have no place"))
+        unplaced = status.unplaced_replica_count
+        found.append(Trouble(Level.BAD, f"replicas without a place: {unplaced}"))
     if not values.get("ready"):
         if values.get("starting"):
             found.append(Trouble(Level.NOTICE, "starting from zero"))
@@ -97,9 +98,9 @@ def _queue(values: Mapping[str, float | None]) -> list[Trouble]:
     if waited_s >= LONG_WAIT_S:
         found.append(Trouble(Level.WARNING, f"oldest waits {waited_s:.0f} s"))
     if again := values.get("redelivered"):
-        found.append(Trouble(Level.NOTICE, f"{again:.0f} delivered again"))
+        found.append(Trouble(Level.NOTICE, f"delivered again: {again:.0f}"))
     if dead := values.get("dead_tasks"):
-        found.append(Trouble(Level.NOTICE, f"{dead:.0f} dead letters"))
+        found.append(Trouble(Level.NOTICE, f"dead letters: {dead:.0f}"))
     if poison := values.get("poison"):
-        found.append(Trouble(Level.NOTICE, f"{poison:.0f} poison requests"))
+        found.append(Trouble(Level.NOTICE, f"poison requests: {poison:.0f}"))
     return found

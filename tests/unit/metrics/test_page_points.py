@@ -59,7 +59,7 @@ def test_memory_that_was_not_measured_is_not_zero() -> None:
         ReplicaStatus(deployment="deployments/add", resident_memory_bytes=6),
     ]
     node = Node(name="nodes/a", state=Node.STATE_ACTIVE, replicas=replicas)
-    assert points.of_memory([node]) == {"add": {"resident_memory_bytes": 11}}
+    assert points.of_memory([node]) == {"deployments/add": {"resident_memory_bytes": 11}}
 
 
 @pytest.mark.parametrize(
@@ -81,14 +81,20 @@ def test_rates_are_per_second() -> None:
         ({"queued": None, "ready": 1}, None, None, Level.WARNING, "not known"),
         ({"queued": 4, "ready": 0}, None, None, Level.BAD, "no replica comes"),
         ({"queued": 4, "starting": 1}, None, None, Level.NOTICE, "from zero"),
-        ({"queued": 0, "failed": 2}, None, None, Level.BAD, "2 failed"),
-        ({"queued": 0}, DeploymentStatus(unplaced_replica_count=1), None, Level.BAD, "no place"),
+        ({"queued": 0, "failed": 2}, None, None, Level.BAD, "failed: 2"),
+        (
+            {"queued": 0},
+            DeploymentStatus(unplaced_replica_count=1),
+            None,
+            Level.BAD,
+            "without a place: 1",
+        ),
         ({"queued": 0}, DeploymentStatus(warnings=["too much"]), None, Level.WARNING, "too much"),
         ({"queued": 1, "ready": 1, "oldest_queued_age_s": 20}, None, None, Level.WARNING, "20 s"),
         ({"queued": 0}, None, 0.01, Level.FINE, ""),
         ({"queued": 0}, None, 0.1, Level.WARNING, "10% of attempts"),
         ({"queued": 0}, None, 0.9, Level.BAD, "90% of attempts"),
-        ({"queued": 0, "dead_tasks": 3}, None, None, Level.NOTICE, "3 dead letters"),
+        ({"queued": 0, "dead_tasks": 3}, None, None, Level.NOTICE, "dead letters: 3"),
     ],
 )
 def test_names_trouble(
@@ -128,7 +134,7 @@ def test_what_replicas_say_is_not_told() -> None:
         replica_id="add-1", deployment="deployments/add", message="password=hunter2"
     )
     node = Node(name="nodes/a", state=Node.STATE_ACTIVE, replicas=[said])
-    rows, _ = answers.replicas(Look(nodes={"a": node}), "add")
+    rows = answers.replicas(Look(nodes={"a": node}), "add")
     assert len(rows) == 1
     assert "hunter2" not in str(rows)
 

@@ -83,6 +83,7 @@ def offer(simulation: Simulation, holdings: Iterable[Holding]) -> tuple[Gpu, ...
             memory_used_bytes=min(used_bytes.get(uuid, 0), simulation.memory_bytes),
             utilization_ratio=min(busy.get(uuid, 0.0), 1.0),
             simulated=True,
+            health=Gpu.HEALTH_OK,
         )
         for uuid in (f"{_PREFIX}{simulation.node}-{i}" for i in range(simulation.count))
     )

@@ -329,3 +329,34 @@ def test_reading_sixteen_gpus_is_cheap(script: Script) -> None:
         f"{sum(asked) / len(asked) * 1000:.2f} ms for a report"
     )
     assert reading_s < 0.1
+
+
+async def test_what_cannot_be_true_is_not_told(script: Script) -> None:
+    absurd = StandInGpu(
+        uuid(0),
+        used=25 * GIB,
+        utilization=300,
+        temperature=70_000,
+        power=2**31 - 1,
+        limit=2**31 - 1,
+        corrected=2**62,
+        uncorrected=2**62,
+    )
+    script.offer(absurd, StandInGpu(uuid(1), memory=-1))
+    script.processes(uuid(0), {2**32 - 1: GIB, 5: 2**64 - 1, 6: 2**63})
+    with inventory(script.environment) as gpus:
+        await gpus.until_watched(uuid(0), uuid(1))
+        script.xid(uuid(0), 2**64 - 1)
+
+        def counted() -> bool:
+            return gpus.now()["gpus"][0].get("xid_counts") == {"9999": "1"}
+
+        await eventually(counted)
+        first, second = gpus.now()["gpus"]
+    assert first["memory_used_bytes"] == first["memory_total_bytes"]
+    assert first["utilization_ratio"] == 1.0
+    assert [p["process_id"] for p in first["processes"]] == [5, 6]
+    for name in ("temperature_celsius", "power_watts", "power_limit_watts"):
+        assert name not in first
+    assert not any(name.startswith("ecc") for name in first)
+    assert "memory_total_bytes" not in second

@@ -24,6 +24,9 @@ RETRY_S = 1.0
 SILENT_S = 10.0
 """A wait that has not come back for so long never will: nothing is watched any more."""
 
+MAX_XID = 9999
+"""What is above is none, and would not fit where it is counted."""
+
 _NOT_SAID = 0xFFFFFFFF
 
 
@@ -50,6 +53,7 @@ class EventWatcher:
         self._returned_s = 0.0
         self._changed = threading.Event()
         self._ended = False
+        self._broken = ""
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -86,7 +90,9 @@ class EventWatcher:
                 self._follow(binding, wanted)
             except binding.NVMLError as error:
                 # A GPU that is lost, or the driver: what is left of them is found by reading.
-                log.warning("gpu.events_broken", error=str(error))
+                if str(error) != self._broken:
+                    log.warning("gpu.events_broken", error=str(error))
+                self._broken = str(error)
                 self._on_loop(self._look)
                 self._changed.wait(RETRY_S)
 
@@ -103,7 +109,7 @@ class EventWatcher:
                     event = nvml.nvmlEventSetWait_v2(events, WAIT_MS)
                 except nvml.NVMLError_Timeout:
                     event = None
-                self._returned_s = self._clock.monotonic_s()
+                self._returned_s, self._broken = self._clock.monotonic_s(), ""
                 if event is not None:
                     self._pass_on(nvml, event, cards)
         finally:
@@ -136,7 +142,7 @@ class EventWatcher:
         where = (int(event.gpuInstanceId), int(event.computeInstanceId))
         instance = None if _NOT_SAID in where else where
         if event.eventType == nvml.nvmlEventTypeXidCriticalError:
-            xid = int(event.eventData)
+            xid = min(int(event.eventData), MAX_XID)
             self._on_loop(lambda: self._tell(Event(card, xid=xid, instance=instance)))
             if xid == xids.RECOVERY_ACTION_CHANGED:
                 self._on_loop(self._look)

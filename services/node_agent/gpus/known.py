@@ -1,7 +1,7 @@
 """Pure: every GPU that this agent has ever found, with its last figures and its health."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from forebay.v1.node_pb2 import Gpu, GpuProcess
 from services.node_agent.gpus.health import CardHealth, Verdict
@@ -103,7 +103,8 @@ class KnownGpus:
             if known is None:
                 self._gpus[figures.uuid] = _Known(card.uuid, figures)
             else:
-                known.card, known.figures, known.there = card.uuid, figures, True
+                known.card, known.there = card.uuid, True
+                known.figures = _lasting(figures, known.figures)
         return {figures.uuid for figures in card.offers}
 
     def _forget(self, found: Mapping[str, Card], now_s: float) -> None:
@@ -139,6 +140,16 @@ class KnownGpus:
         if known.there:
             _add_load(message, figures, users.named(figures.processes))
         return message
+
+
+def _lasting(now: Figures, before: Figures) -> Figures:
+    """The figures with what does not change, should it not have been read this time."""
+    total_bytes = now.memory_total_bytes
+    return replace(
+        now,
+        product_name=now.product_name or before.product_name,
+        memory_total_bytes=before.memory_total_bytes if total_bytes is None else total_bytes,
+    )
 
 
 def _add_load(message: Gpu, figures: Figures, processes: list[GpuProcess]) -> None:

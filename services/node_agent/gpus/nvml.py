@@ -1,7 +1,8 @@
 """Asks NVML, by its own Python binding. Every call here may block: see nvml_thread.
 
-A query that a card does not support, or that is not allowed, leaves its figure unknown. Only a card
-whose UUID cannot be read is left out.
+A query that a card does not support, or that is not allowed, leaves its figure unknown, and so does
+an answer that cannot be true, as cards that are about to fail give: metrics would refuse the report
+of the whole node. Only a card whose UUID cannot be read is left out.
 """
 
 import warnings
@@ -12,10 +13,17 @@ from typing import Any
 from services.node_agent.gpus.reading import Card, Figures, Needs, ProcessUse, Reading
 
 MAX_PROBLEMS = 8
+MAX_PROBLEM_CHARACTERS = 200
 MAX_INSTANCES = 64
+MAX_PROCESSES = 4096
+MAX_CELSIUS = 200
+MAX_WATTS = 10_000
+MAX_COUNT = 1 << 40
+MAX_MEMORY_BYTES = 1 << 50
+MAX_PROCESS_ID = 2**31 - 1
 _PERCENT = 100
 _MILLI = 1000
-_CORRECTED, _UNCORRECTED, _SINCE_DRIVER_LOAD = 0, 1, 0
+_CORRECTED, _UNCORRECTED, _SINCE_LOAD = 0, 1, 0
 _WHOLE = 0xFFFFFFFF
 
 
@@ -128,20 +136,20 @@ class _Asked:
 
     def _figures(self, handle: Any, uuid: str) -> Figures:
         nvml, ask = self._nvml, self._ask
-        memory = ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+        total_bytes, used_bytes = _memory(ask(nvml.nvmlDeviceGetMemoryInfo, handle))
         load = ask(nvml.nvmlDeviceGetUtilizationRates, handle)
         ecc = nvml.nvmlDeviceGetTotalEccErrors
         return Figures(
             uuid=uuid,
             product_name=ask(nvml.nvmlDeviceGetName, handle) or "",
-            memory_total_bytes=None if memory is None else memory.total,
-            memory_used_bytes=None if memory is None else memory.used,
+            memory_total_bytes=total_bytes,
+            memory_used_bytes=used_bytes,
             utilization_ratio=None if load is None else min(1.0, load.gpu / _PERCENT),
-            temperature_celsius=ask(nvml.nvmlDeviceGetTemperature, handle, 0),
+            temperature_celsius=_most(ask(nvml.nvmlDeviceGetTemperature, handle, 0), MAX_CELSIUS),
             power_watts=_watts(ask(nvml.nvmlDeviceGetPowerUsage, handle)),
             power_limit_watts=_watts(ask(nvml.nvmlDeviceGetEnforcedPowerLimit, handle)),
-            ecc_corrected_count=ask(ecc, handle, _CORRECTED, _SINCE_DRIVER_LOAD),
-            ecc_uncorrected_count=ask(ecc, handle, _UNCORRECTED, _SINCE_DRIVER_LOAD),
+            ecc_corrected_count=_most(ask(ecc, handle, _CORRECTED, _SINCE_LOAD), MAX_COUNT),
+            ecc_uncorrected_count=_most(ask(ecc, handle, _UNCORRECTED, _SINCE_LOAD), MAX_COUNT),
             processes=self._processes(handle),
         )
 
@@ -155,7 +163,7 @@ class _Asked:
             uuid = None if instance is None else ask(nvml.nvmlDeviceGetUUID, instance)
             if uuid is None:
                 continue
-            memory = ask(nvml.nvmlDeviceGetMemoryInfo, instance)
+            total_bytes, used_bytes = _memory(ask(nvml.nvmlDeviceGetMemoryInfo, instance))
             ids = (
                 ask(nvml.nvmlDeviceGetGpuInstanceId, instance),
                 ask(nvml.nvmlDeviceGetComputeInstanceId, instance),
@@ -164,8 +172,8 @@ class _Asked:
                 Figures(
                     uuid=uuid,
                     product_name=ask(nvml.nvmlDeviceGetName, instance) or card.product_name,
-                    memory_total_bytes=None if memory is None else memory.total,
-                    memory_used_bytes=None if memory is None else memory.used,
+                    memory_total_bytes=total_bytes,
+                    memory_used_bytes=used_bytes,
                     temperature_celsius=card.temperature_celsius,
                     power_watts=card.power_watts,
                     power_limit_watts=card.power_limit_watts,
@@ -192,7 +200,9 @@ class _Asked:
         ):
             for process in self._ask(call, handle) or ():
                 # None where the driver does not tell, as in WSL.
-                used[process.pid] = max(used.get(process.pid, 0), process.usedGpuMemory or 0)
+                held = _most(process.usedGpuMemory, MAX_MEMORY_BYTES) or 0
+                if process.pid <= MAX_PROCESS_ID and len(used) < MAX_PROCESSES:
+                    used[process.pid] = max(used.get(process.pid, 0), int(held))
         return tuple(ProcessUse(pid, used_bytes) for pid, used_bytes in used.items())
 
     def _needs(self, handle: Any) -> Needs:
@@ -224,7 +234,8 @@ class _Asked:
                 self._reset = True
             elif code not in self._usual:
                 what = call.__name__.removeprefix("nvmlDeviceGet")
-                self._problems.append(f"GPU {self._index}: {what}: {error}")
+                said = f"GPU {self._index}: {what}: {error}"
+                self._problems.append(said[:MAX_PROBLEM_CHARACTERS])
             return None
 
 
@@ -249,8 +260,20 @@ def _driver_gone(nvml: Any) -> tuple[int, ...]:
     )
 
 
+def _most(figure: int | None, most: int) -> int | None:
+    """A figure that can be true; None for any other."""
+    return figure if figure is not None and 0 <= figure <= most else None
+
+
 def _watts(milliwatts: int | None) -> float | None:
-    return None if milliwatts is None else milliwatts / _MILLI
+    found = _most(milliwatts, MAX_WATTS * _MILLI)
+    return None if found is None else found / _MILLI
+
+
+def _memory(memory: Any) -> tuple[int | None, int | None]:
+    """Total and used bytes, never more used than there is."""
+    total = None if memory is None else _most(memory.total, MAX_MEMORY_BYTES)
+    return total, None if total is None else min(memory.used, total)
 
 
 def _id(number: int | None) -> int:

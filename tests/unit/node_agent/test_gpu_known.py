@@ -116,3 +116,10 @@ def test_processes_with_most_memory_are_told_and_all_are_counted() -> None:
     assert len(told) == MAX_PROCESSES
     assert told[0].process_id == 200
     assert known.used_bytes(users) == {"r": sum(range(1, 201))}
+
+
+def test_what_never_changes_is_kept_when_it_cannot_be_read() -> None:
+    known = after((whole(0),), (Card("GPU-0", (Figures("GPU-0", ""),)),))
+    (gpu,) = known.gpus(NOBODY)
+    assert (gpu.product_name, gpu.memory_total_bytes) == ("NVIDIA L4", 24 * GIB)
+    assert gpu.memory_used_bytes == 0

@@ -56,7 +56,7 @@ def test_a_replica_on_two_gpus_holds_half_of_its_memory_on_each() -> None:
 async def test_simulated_gpus_take_the_place_of_nvml_and_say_so() -> None:
     gpus = GpuInventory(TWO)
     await gpus.open()
-    found = await gpus.read()
+    found = gpus.read()
     assert len(found.gpus) == 2
     assert found.message == "2 GPUs are simulated: replicas run on the CPU"
 

@@ -164,7 +164,7 @@ class Replica:
             self._answered_count, self._died_under_requests = 0, False
             self._excused = False
             try:
-                await self._gpu_trouble.guard(self._start())
+                await self._gpu_trouble.guard(self._start)
                 self._note_startup()
                 await self._until_nats()
                 ready_s = clock.monotonic_s()

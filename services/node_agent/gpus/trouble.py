@@ -1,7 +1,7 @@
 """Keeps a replica from running on a GPU that does not work."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -52,13 +52,15 @@ class GpuTrouble:
         log.warning("replica.gpu_failed", reason=self.reason)
         await self._none.wait()
 
-    async def guard(self, work: Coroutine[Any, Any, None]) -> None:
+    async def guard(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Does something that needs the GPUs, and leaves off when one fails.
 
         Raises:
             GpuFailedError: if one has failed, or does meanwhile.
         """
-        doing, failing = asyncio.ensure_future(work), asyncio.ensure_future(self._some.wait())
+        if self.reason:
+            raise GpuFailedError(self.reason)
+        doing, failing = asyncio.ensure_future(work()), asyncio.ensure_future(self._some.wait())
         try:
             await asyncio.wait({doing, failing}, return_when=asyncio.FIRST_COMPLETED)
             if self.reason:

@@ -22,7 +22,7 @@ def test_only_its_own_gpus_matter() -> None:
 
 async def test_what_needs_a_gpu_ends_when_it_fails() -> None:
     trouble = GpuTrouble(["GPU-1"])
-    work = asyncio.ensure_future(trouble.guard(forever()))
+    work = asyncio.ensure_future(trouble.guard(forever))
     await asyncio.sleep(0)
     trouble.tell(BROKEN)
     with pytest.raises(GpuFailedError, match="GPU GPU-1 failed: Xid 79"):
@@ -35,17 +35,16 @@ async def test_nothing_is_begun_on_a_gpu_that_has_failed_and_all_is_well_when_it
     begun = []
 
     async def work() -> None:
-        await asyncio.sleep(0)
         begun.append(True)
 
     with pytest.raises(GpuFailedError):
-        await trouble.guard(work())
+        await trouble.guard(work)
     assert not begun
     waiting = asyncio.ensure_future(trouble.over())
     trouble.tell({})
     await waiting
     assert trouble.reason == ""
-    await trouble.guard(work())
+    await trouble.guard(work)
     assert begun
 
 
@@ -54,4 +53,4 @@ async def test_an_error_of_the_work_itself_passes() -> None:
         raise OSError("no room")
 
     with pytest.raises(OSError, match="no room"):
-        await GpuTrouble(["GPU-1"]).guard(fail())
+        await GpuTrouble(["GPU-1"]).guard(fail)

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
-from services.node_agent import canary
+from services.node_agent import canary, losing
+from services.node_agent.runtime import Triton, TritonExitedError
 from services.node_agent.triton_client import TritonClient, TritonError
 from services.wire.triton_stubs import service_pb2 as triton
 
@@ -11,11 +13,34 @@ CANARY_TIMEOUT_S = 60.0
 
 
 class NotProvenError(Exception):
-    """A Triton that listens cannot serve; the text says why, for a person."""
+    """A Triton that was started cannot serve; the text says why, for a person."""
 
 
 class NotLoadedError(NotProvenError):
     """Its model is not there; its log says why."""
+
+
+async def wait_listening(triton: Triton, timeout_s: float, directory: Path) -> None:
+    """Waits until a Triton listens, which it does once its model is loaded.
+
+    Args:
+        triton: started or adopted.
+        timeout_s: how long it may take.
+        directory: of its replica.
+
+    Raises:
+        NotProvenError: if it ends, or takes longer.
+    """
+    try:
+        await triton.wait_listening(timeout_s)
+    except TritonExitedError:
+        said = await losing.told("Triton did not start", triton, directory)
+        raise NotProvenError(said) from None
+    except TimeoutError:
+        raise NotProvenError(
+            f"Triton did not load the model within {timeout_s:g} s (startup_timeout_s): "
+            f"{await losing.log_words(directory)}"
+        ) from None
 
 
 async def prove(

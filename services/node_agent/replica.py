@@ -21,7 +21,7 @@ from services.node_agent.gpus.trouble import GpuTrouble
 from services.node_agent.housekeeping import describe, forget_dead_regions
 from services.node_agent.instance_groups import at_work_at_once
 from services.node_agent.model_cache import ModelError
-from services.node_agent.proving import NotLoadedError, NotProvenError, prove
+from services.node_agent.proving import NotLoadedError, NotProvenError, prove, wait_listening
 from services.node_agent.python_environment import RequirementsError
 from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
@@ -31,7 +31,6 @@ from services.node_agent.runtime import (
     RuntimeAwayError,
     StartRefusedError,
     Triton,
-    TritonExitedError,
 )
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
@@ -51,7 +50,14 @@ class ReplicaFailedError(Exception):
     """The replica cannot serve; the text says why, for a person."""
 
 
-_FAILURES = (ReplicaFailedError, StartRefusedError, ModelError, RequirementsError, OSError)
+_FAILURES = (
+    ReplicaFailedError,
+    StartRefusedError,
+    NotProvenError,
+    ModelError,
+    RequirementsError,
+    OSError,
+)
 
 
 class Replica:
@@ -243,17 +249,15 @@ class Replica:
             triton = await self._launch()
         else:
             log.info("replica.adopted", replica=self.assignment.replica_id, at=triton.address)
-        await self._wait_listening(triton)
+        timeout_s = self._around.settings.startup_timeout_s
+        await wait_listening(triton, timeout_s, self.directory)
         self._image_id = triton.image_id
         client = self._client(triton)
         infers = self.assignment.canary.mode != Canary.MODE_OFF
         try:
             self._description = await prove(client, self.deployment, infers, self._say)
         except NotLoadedError as error:
-            said = await losing.told(str(error), triton, self.directory)
-            raise ReplicaFailedError(said) from error
-        except NotProvenError as error:
-            raise ReplicaFailedError(str(error)) from error
+            raise NotProvenError(await losing.told(str(error), triton, self.directory)) from error
         finally:
             await client.close()
 
@@ -288,19 +292,6 @@ class Replica:
             triton.note_startup(self._around.clock.monotonic_s() - self._started_s)
             self._started_s = None
         self._startup_s = triton.startup_s
-
-    async def _wait_listening(self, triton: Triton) -> None:
-        timeout_s = self._around.settings.startup_timeout_s
-        try:
-            await triton.wait_listening(timeout_s)
-        except TritonExitedError:
-            said = await losing.told("Triton did not start", triton, self.directory)
-            raise ReplicaFailedError(said) from None
-        except TimeoutError:
-            raise ReplicaFailedError(
-                f"Triton did not load the model within {timeout_s:g} s (startup_timeout_s): "
-                f"{await losing.log_words(self.directory)}"
-            ) from None
 
     async def _serve_until_lost(self) -> None:
         around, triton = self._around, self._triton

@@ -123,7 +123,7 @@ async def test_an_engine_that_is_away_or_hangs_keeps_no_request_and_no_report_fr
         await engine.cut()
         await asyncio.to_thread(docker, "kill", before)
         await engine.restore()
-        await node.ready(told.replica_id, start_count=2)
+        await node.ready(told.replica_id, at_least_starts=2)
         await node.stop_agent()
 
 

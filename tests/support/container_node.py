@@ -159,13 +159,13 @@ class ContainerNode:
                 return found
         raise LookupError(f"{replica_id} is not reported")
 
-    async def ready(self, replica_id: str, start_count: int | None = None) -> ReplicaStatus:
-        """Waits until a replica is READY."""
+    async def ready(self, replica_id: str, at_least_starts: int = 0) -> ReplicaStatus:
+        """Waits until a replica is READY, after so many starts by this agent."""
 
         def look() -> ReplicaStatus:
             found = self.replica(replica_id)
             assert found.state == READY, found.message
-            assert start_count in {None, found.start_count}
+            assert found.start_count >= at_least_starts
             return found
 
         return await eventually(look, START_S, f"{replica_id} READY: {self.agent_log()[-3000:]}")

@@ -90,6 +90,7 @@ def gpus(name: str, seen: Node, uuids: Iterable[str] | None = None) -> list[Json
             "memory_total_bytes": gpu.memory_total_bytes,
             "health": Gpu.Health.Name(gpu.health).removeprefix("HEALTH_").lower(),
             "health_message": gpu.health_message,
+            "now": points.of_gpu(gpu) if seen.state != Node.STATE_OFFLINE else {},
         }
         for gpu in seen.gpus
         if wanted is None or gpu.uuid in wanted

@@ -169,9 +169,23 @@ function nodeView(name) {
   const tiles = new Tiles(["state", "replicas", "slots", "GPUs", "GPU use", "GPU memory"]);
   const wrong = make("p", { class: "sentence" });
   const gpus = gpuCharts();
+  const table = new Table("GPUs", [
+    { title: "UUID", kind: "name", of: (g) => g.uuid },
+    { title: "Product", of: (g) => g.product || UNKNOWN },
+    {
+      title: "Health",
+      kind: "words",
+      level: (g) => (["faulty", "lost"].includes(g.health) ? 3 : 0),
+      of: (g) => g.health_message || (["faulty", "lost"].includes(g.health) ? g.health : "fine"),
+    },
+    { title: "Use", kind: "number", of: (g) => words.ratio(g.now.utilization_ratio) },
+    { title: "Memory", kind: "number", of: (g) => `${words.bytes(g.now.memory_used_bytes)} of ${words.bytes(g.memory_total_bytes)}` },
+    { title: "Temperature", kind: "number", wide: true, of: (g) => words.celsius(g.now.temperature_celsius) },
+    { title: "Power", kind: "number", wide: true, of: (g) => words.watts(g.now.power_watts) },
+  ], { key: (g) => g.uuid, none: "The node has no GPUs." });
   return {
     url: `/api/nodes/${encodeURIComponent(name)}`,
-    elements: [make("section", {}, tiles.element, wrong), gpus.element],
+    elements: [make("section", {}, tiles.element, wrong), table.element, gpus.element],
     where: name,
     update(answer, _, frame) {
       const n = answer.node;
@@ -184,6 +198,8 @@ function nodeView(name) {
         n.gpus ? `${words.bytes(n.gpu_memory_used_bytes)} of ${words.bytes(n.gpu_memory_total_bytes)}` : UNKNOWN,
       ]);
       say(wrong, n.trouble.join(" · "));
+      wrong.className = `sentence level-${n.level}`;
+      table.update(answer.gpus, answer.gpu_count);
       gpus.update(answer, frame);
     },
   };

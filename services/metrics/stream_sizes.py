@@ -40,6 +40,8 @@ STREAMS = (
     f"KV_{streams.METADATA_BUCKET}",
     f"KV_{streams.SCALING_BUCKET}",
     f"KV_{streams.SCHEDULES_BUCKET}",
+    # The autoscaler's own, which it names itself.
+    "KV_FOREBAY_TASK_SWEEPS",
     f"OBJ_{streams.MODELS_BUCKET}",
 )
 """The streams that grow with use, and those that nothing works without."""

@@ -2,7 +2,10 @@
 # Writes what compose needs and no repository may hold: .env and secrets/. Run it once; run again,
 # it adds what is missing and changes nothing.
 #
-#   sh deploy/init.sh [--directory DIR]     DIR: where to write; default: deploy, beside compose.yaml
+#   sh deploy/init.sh [--node] [--directory DIR]
+#
+# DIR is where to write; the default is deploy, beside compose.yaml. With --node it prepares a
+# machine that joins a mesh: secrets/nats_credentials must be there, copied from the mesh's machine.
 #
 # Needs a POSIX shell and /dev/urandom. The engine's socket is found by DOCKER_HOST, else it is
 # /var/run/docker.sock.
@@ -10,12 +13,14 @@ set -eu
 
 here="$(cd "$(dirname "$0")" && pwd)"
 directory="$here"
+joins=no
 while [ $# -gt 0 ]; do
     case "$1" in
         --directory)
             [ $# -ge 2 ] || { echo "init.sh: --directory needs a folder" >&2; exit 2; }
             directory="$2"; shift 2 ;;
-        -h|--help) sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 0 ;;
+        --node) joins=yes; shift ;;
+        -h|--help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit 0 ;;
         *) echo "init.sh: unknown argument $1; see --help" >&2; exit 2 ;;
     esac
 done
@@ -40,21 +45,33 @@ secret() {
 
 random() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
 
-printf 'forebay:%s\n' "$(random)" | secret nats_credentials
-password="$(sed -n 's/^forebay://p' "$secrets/nats_credentials")"
-[ -n "$password" ] || {
-    echo "init.sh: $secrets/nats_credentials is not of the form forebay:PASSWORD" >&2
-    exit 1
+mesh_secrets() {
+    printf 'forebay:%s\n' "$(random)" | secret nats_credentials
+    password="$(sed -n 's/^forebay://p' "$secrets/nats_credentials")"
+    [ -n "$password" ] || {
+        echo "init.sh: $secrets/nats_credentials is not of the form forebay:PASSWORD" >&2
+        exit 1
+    }
+    printf 'user: "forebay"\npassword: "%s"\n' "$password" | secret nats_authorization
+    {
+        echo 'routes: ['
+        for server in nats nats-2 nats-3; do
+            printf '  "nats://forebay:%s@%s:6222"\n' "$password" "$server"
+        done
+        echo ']'
+    } | secret nats_routes
+    random | secret grafana_admin_password
 }
-printf 'user: "forebay"\npassword: "%s"\n' "$password" | secret nats_authorization
-{
-    echo 'routes: ['
-    for server in nats nats-2 nats-3; do
-        printf '  "nats://forebay:%s@%s:6222"\n' "$password" "$server"
-    done
-    echo ']'
-} | secret nats_routes
-random | secret grafana_admin_password
+
+if [ "$joins" = no ]; then
+    mesh_secrets
+elif [ -s "$secrets/nats_credentials" ]; then
+    # Read in a container by a user of its own, as above.
+    chmod 444 "$secrets/nats_credentials"
+else
+    echo "init.sh: copy secrets/nats_credentials of the mesh to $secrets first" >&2
+    exit 1
+fi
 
 socket="${DOCKER_HOST:-unix:///var/run/docker.sock}"
 case "$socket" in

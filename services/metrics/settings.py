@@ -16,7 +16,7 @@ class MetricsSettings(ServiceSettings):
     )
     http_listen: Address = Field(
         ports.METRICS_HTTP,
-        description="Where HTTP serves /metrics and /healthz, as host:port.",
+        description="Where HTTP serves the built-in page, /metrics and /healthz, as host:port.",
     )
     report_interval_s: float = Field(
         1.0, ge=0.1, le=60, description="How often node agents are asked to report."

@@ -1,0 +1,1 @@
+"""What is tested with a stand-in elsewhere, on real GPUs."""

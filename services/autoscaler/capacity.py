@@ -92,19 +92,24 @@ class Node:
     volumes: tuple[tuple[str, bool], ...] = ()
 
 
+Used = tuple[int, ...] | None
+"""GPU memory that a replica uses of each of its GPUs, as measured; None: not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class Share:
     """What a replica holds of a node, running or about to.
 
     Attributes:
         gpu_uuids: GPUs that it holds.
-        used_bytes: memory that it uses of each of them, as measured; None: not known.
+        used_bytes: memory that it uses of each of them, as measured; needed only where that is
+            more than it declares.
     """
 
     node: str
     gpu_uuids: tuple[str, ...]
     demand: Demand
-    used_bytes: tuple[int, ...] | None = None
+    used_bytes: Used = None
 
 
 class Load:
@@ -125,6 +130,7 @@ class Load:
     """
 
     __slots__ = (
+        "_in_use",
         "_positions",
         "closed",
         "cpus_used",
@@ -145,6 +151,7 @@ class Load:
         self.gpus_used = [0.0] * len(node.gpus)
         self.gpu_bytes = [0] * len(node.gpus)
         self.foreign_bytes = [gpu.memory_used_bytes for gpu in node.gpus]
+        self._in_use = any(self.foreign_bytes)
         self.cpus_used = 0.0
         self.memory_used_bytes = 0
         self.custom_used: dict[str, float] = {}
@@ -166,25 +173,32 @@ class Load:
         for name, amount in demand.custom:
             self.custom_used[name] = _sum(self.custom_used.get(name, 0.0), sign * amount)
 
-    def add_running(self, share: Share) -> None:
-        """Adds a share whose use is part of what was measured of the GPUs."""
+    def add_running(self, share: Share, used_bytes: Used) -> None:
+        """Adds a share whose use is part of what was measured of the GPUs.
+
+        Args:
+            share: what a replica holds.
+            used_bytes: memory that it uses of each of its GPUs; None: not known.
+        """
         self.add(share, 1)
+        if not share.gpu_uuids or not self._in_use:
+            return
         declared = _each_bytes(share)
         for n, uuid in enumerate(share.gpu_uuids):
             i = self._positions.get(uuid)
             if i is not None:
-                used = declared if share.used_bytes is None else share.used_bytes[n]
+                used = declared if used_bytes is None else used_bytes[n]
                 self.foreign_bytes[i] = max(0, self.foreign_bytes[i] - used)
 
     def _add_gpus(self, share: Share, sign: int) -> None:
         fraction = min(share.demand.gpus, 1.0) * sign
-        declared, used = _each_bytes(share), share.used_bytes
+        each_bytes, used = _each_bytes(share), share.used_bytes
         for n, uuid in enumerate(share.gpu_uuids):
             i = self._positions.get(uuid)
             # A GPU that vanished has nothing to hold.
             if i is not None:
                 self.gpus_used[i] = _sum(self.gpus_used[i], fraction)
-                self.gpu_bytes[i] += sign * (declared if used is None else max(declared, used[n]))
+                self.gpu_bytes[i] += sign * (max(each_bytes, used[n]) if used else each_bytes)
                 self.units_used = _sum(self.units_used, fraction)
 
     def gpu_free_bytes(self, i: int) -> int:
@@ -226,13 +240,20 @@ class Capacity:
         surveys: what placement has worked out and keeps up to date by `changed`.
     """
 
-    def __init__(self, nodes: Iterable[Node], shares: Iterable[Share] = ()) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        shares: Iterable[Share] = (),
+        running: Iterable[tuple[Share, Used]] = (),
+    ) -> None:
         """Starts from what is held.
 
         Args:
             nodes: all that are known.
-            shares: all that is held, by replicas that are still leaving too. Those on nodes that
-                are not known are left out.
+            shares: what is held by replicas of whose GPU memory nothing is known. Those on nodes
+                that are not known are left out, here and below.
+            running: what is held by others, and the memory they use. Those count, too, that are
+                still leaving.
         """
         self.loads = {node.name: Load(node) for node in nodes}
         self.changed: list[str] = []
@@ -241,7 +262,11 @@ class Capacity:
         for share in shares:
             load = loads.get(share.node)
             if load is not None:
-                load.add_running(share)
+                load.add_running(share, share.used_bytes)
+        for share, used_bytes in running:
+            load = loads.get(share.node)
+            if load is not None:
+                load.add_running(share, used_bytes)
 
     def take(self, share: Share) -> None:
         """Holds a share. It is the caller's to know that it fits."""

@@ -13,11 +13,11 @@ def shared_by(nodes: Iterable[tuple[str, Iterable[str]]]) -> dict[str, list[str]
         nodes: id and GPU UUIDs of each node.
     """
     first: dict[str, str] = {}
-    found: dict[str, list[str]] = {}
+    found: dict[str, set[str]] = {}
     for node, uuids in nodes:
         for uuid in uuids:
-            if first.setdefault(uuid, node) != node:
-                found.setdefault(uuid, [first[uuid]]).append(node)
+            if first.setdefault(uuid, node) is not node and first[uuid] != node:
+                found.setdefault(uuid, {first[uuid]}).add(node)
     return {uuid: sorted(names) for uuid, names in found.items()}
 
 

@@ -16,17 +16,16 @@ done
 
 # The wheel carries libraries for the stubs of every Python: those nobody here is linked to go.
 # Names of a wheel's libraries have a hash in them, so nothing finds them by another way.
-LD_LIBRARY_PATH="$home/lib" ldd "$home/libexec/tritonserver" \
+linked="$(LD_LIBRARY_PATH="$home/lib" ldd "$home/libexec/tritonserver" \
     "$home/backends/python/libtriton_python.so" \
-    "$home/backends/python/triton_python_backend_stub" > /tmp/linked
-if grep 'not found' /tmp/linked; then
+    "$home/backends/python/triton_python_backend_stub")"
+if echo "$linked" | grep 'not found'; then
     echo "trim.sh: libraries above are missing: Triton would not start" >&2
     exit 1
 fi
 for library in "$home"/lib/*; do
-    grep -qF "/$(basename "$library") " /tmp/linked || rm "$library"
+    echo "$linked" | grep -qF "/$(basename "$library") " || rm "$library"
 done
-rm /tmp/linked
 
 # pip is for the environments of models; what packages it brings for itself stays, their caches go.
 find "$home" -name __pycache__ -type d -prune -exec rm -rf {} +

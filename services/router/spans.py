@@ -24,7 +24,9 @@ def server_span(method: str, caller: Caller) -> telemetry.ActiveSpan | None:
         attributes={words.RPC_SYSTEM: words.GRPC, words.RPC_METHOD: method},
     )
     if span is not None:
-        caller.traceparent, caller.tracestate = span.traceparent, span.tracestate
+        carrier = span.carrier
+        caller.traceparent = carrier["traceparent"]
+        caller.tracestate = carrier.get("tracestate", "")
     return span
 
 
@@ -38,6 +40,9 @@ def end_server_span(
         caller: whose ids it gets.
         failed: why; the label of an outcome if there is no more to say; None if it succeeded.
     """
+    if not span.sampled:
+        span.end()
+        return
     if isinstance(failed, OutcomeError):
         outcome, status, why = LABELS[failed.outcome], status_of(failed).name, failed.message
     else:

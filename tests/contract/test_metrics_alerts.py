@@ -37,7 +37,7 @@ def checks() -> Iterator[tuple[str, bool]]:
     """Each check of an alert in the tests, and whether it is to fire."""
     for file in TESTS:
         for test in yaml.safe_load(file.read_text())["tests"]:
-            for check in test["alert_rule_test"]:
+            for check in test.get("alert_rule_test", []):
                 yield check["alertname"], bool(check.get("exp_alerts"))
 
 
@@ -62,6 +62,13 @@ def test_alerts_fire_and_do_not_as_their_tests_say() -> None:
 def test_each_alert_is_tested_firing_and_silent(alert: str) -> None:
     seen = {fires for name, fires in checks() if name == alert}
     assert seen == {True, False}
+
+
+def test_each_recorded_series_is_tested() -> None:
+    tested = (FOLDER / "tests" / "recorded.yaml").read_text()
+    found = set(re.findall(r"deployment:[a-z0-9_]+:[a-z0-9_]+", tested))
+    recorded = re.findall(r"record: (\S+)", (FOLDER / "rules" / "recorded.yaml").read_text())
+    assert found == set(recorded)
 
 
 def test_tests_are_of_alerts_that_there_are() -> None:

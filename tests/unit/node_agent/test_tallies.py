@@ -1,7 +1,7 @@
 """What a replica counts, and the traces it remembers of it."""
 
 from forebay.v1.envelope_pb2 import OUTCOME_OK
-from services.node_agent.histogram import BOUNDS_S, DurationHistogram
+from services.node_agent.histogram import BOUNDS_S, REPORTS, DurationHistogram
 from services.node_agent.tallies import Tallies
 
 A, B = "a" * 32, "b" * 32
@@ -36,6 +36,17 @@ def test_without_traces_nothing_is_remembered() -> None:
         seen.observe(0.3)
     assert not seen.to_proto().exemplars
     assert sum(seen.to_proto().counts) == 3
+
+
+def test_a_trace_is_told_for_a_while_and_not_for_ever() -> None:
+    seen = DurationHistogram()
+    seen.observe(0.3, A, 10.0)
+    for _ in range(REPORTS - 1):
+        assert seen.to_proto().exemplars
+    seen.observe(0.03, B, 11.0)
+    assert [e.trace_id for e in seen.to_proto().exemplars] == [A, B]
+    assert [e.trace_id for e in seen.to_proto().exemplars] == [B]
+    assert sum(seen.to_proto().counts) == 2
 
 
 def test_there_are_never_more_than_buckets() -> None:

@@ -194,8 +194,14 @@ def _short(said: str) -> str:
 
 
 def _listed_bytes(message: NodeMessage) -> Mapping[str, Mapping[str, int]]:
-    """Memory by replica, of each GPU that says which processes hold it."""
+    """Memory by replica, of each GPU that says which processes hold it.
+
+    Nothing where no process is any replica's: an agent that does not see the machine's process ids
+    cannot tell whose they are, and what its own replicas use would count as others'.
+    """
     found: dict[str, dict[str, int]] = {}
+    if not any(process.replica_id for gpu in message.gpus for process in gpu.processes):
+        return found
     for gpu in message.gpus:
         if gpu.processes:
             used = found[gpu.uuid] = {}

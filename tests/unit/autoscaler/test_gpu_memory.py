@@ -95,7 +95,12 @@ def test_where_nobody_says_whose_memory_it_is_replicas_are_taken_to_use_what_the
 
 
 def test_a_replica_that_is_in_no_list_of_processes_uses_nothing() -> None:
-    assert free(view(6, status("x", 0), foreign=6), x=8) == 24 - 6 - 8
+    seen = view(8, status("x", 0), status("y", 2), foreign=6, y=2)
+    assert free(seen, x=8, y=2) == 24 - 6 - 8 - 2
+
+
+def test_an_agent_that_sees_no_process_of_any_replica_does_not_know_whose_memory_it_is() -> None:
+    assert free(view(6, status("x", 0), foreign=6), x=8) == 24 - 8
 
 
 def test_a_replica_that_leaves_holds_what_it_uses() -> None:

@@ -153,8 +153,7 @@ def _load() -> list:
             "reqps",
             [
                 Query(
-                    f"sum by (outcome) (rate(forebay_router_calls_total{_D}[$__rate_interval]))"
-                    " > 0",
+                    f"sum by (outcome) (rate(forebay_router_calls_total{_D}[$__rate_interval]))",
                     "{{outcome}}",
                 )
             ],
@@ -209,7 +208,7 @@ def _faults() -> list:
             [
                 Query(
                     'sum by (outcome) (rate(forebay_attempts_total{deployment="$deployment",'
-                    'outcome!="ok"}[$__rate_interval])) > 0',
+                    'outcome!="ok"}[$__rate_interval]))',
                     "{{outcome}}",
                 )
             ],

@@ -10,6 +10,8 @@ from scripts.dashboards.panels import Look, Query, number, plot, states
 _MANY = 15
 """Series in a plot by deployment: those with most."""
 
+_GPU = "{{node}} {{gpu}}"
+
 _TABLE = {
     "Queued": ("forebay_queued_requests + forebay_queued_tasks", "short"),
     "Ongoing": ("forebay_ongoing_requests + forebay_ongoing_tasks", "short"),
@@ -53,7 +55,7 @@ def make() -> builders.Dashboard:
         ("Now", [*_now(), _deployments()]),
         ("Load", _load()),
         ("Replicas", _replicas()),
-        ("GPUs", _gpus()),
+        ("GPUs", [*_gpus(), *_gpu_health()]),
         ("Nodes", _nodes()),
         ("Streams and services", _streams()),
     ):
@@ -71,7 +73,10 @@ def _now() -> list:
             "Alerts",
             "Alerts of this mesh that fire.",
             "short",
-            Query('count(ALERTS{alertstate="firing"}) or 0 * count(up)', "alerts"),
+            Query(
+                'count(ALERTS{alertstate="firing",alertname=~"Forebay.+"}) or 0 * count(up)',
+                "alerts",
+            ),
             panels.BAD_ABOVE_ZERO,
         ),
         number(
@@ -156,7 +161,7 @@ def _deployments() -> TablePanel:
 
 
 def _load() -> list:
-    by_outcome = "sum by (outcome) (rate(forebay_router_calls_total[$__rate_interval])) > 0"
+    by_outcome = "sum by (outcome) (rate(forebay_router_calls_total[$__rate_interval]))"
     return [
         plot(
             "Queued by deployment",
@@ -227,7 +232,7 @@ def _replicas() -> list:
         ),
         plot(
             "Replicas without a place",
-            "By deployment. Add nodes, or ask for less.",
+            "By deployment. Add nodes, or ask for less. Empty: all have one.",
             "short",
             [Query("forebay_unplaced_replicas > 0", "{{deployment}}")],
             Look(steps=True),
@@ -254,21 +259,20 @@ def _replicas() -> list:
 
 
 def _gpus() -> list:
-    each = "{{node}} {{gpu}}"
     used = "forebay_gpu_memory_used_bytes / forebay_gpu_memory_total_bytes"
     return [
         plot(
             "GPU utilisation",
             "Share of time in which a kernel ran.",
             "percentunit",
-            [Query("forebay_gpu_utilization_ratio", each)],
+            [Query("forebay_gpu_utilization_ratio", _GPU)],
             Look(width=8, most=1),
         ),
         plot(
             "GPU memory in use",
             "Near all of it: the next replica will not fit.",
             "percentunit",
-            [Query(used, each)],
+            [Query(used, _GPU)],
             Look(width=8, most=1, thresholds=((None, "transparent"), (0.95, "red"))),
         ),
         plot(
@@ -282,11 +286,16 @@ def _gpus() -> list:
             ],
             Look(width=8),
         ),
+    ]
+
+
+def _gpu_health() -> list:
+    return [
         plot(
             "GPU temperature",
             "Above 85 °C for long the GPU slows itself down.",
             "celsius",
-            [Query("forebay_gpu_temperature_celsius", each)],
+            [Query("forebay_gpu_temperature_celsius", _GPU)],
             Look(width=8, thresholds=((None, "transparent"), (85, "red"))),
         ),
         plot(
@@ -294,7 +303,7 @@ def _gpus() -> list:
             "At the limit for long, it is the limit that bounds the speed.",
             "watt",
             [
-                Query("forebay_gpu_power_watts", each),
+                Query("forebay_gpu_power_watts", _GPU),
                 Query("max(forebay_gpu_power_limit_watts)", "highest limit"),
             ],
             Look(width=8),
@@ -302,19 +311,19 @@ def _gpus() -> list:
         states(
             "GPU health",
             "Red: faulty or lost. Its replicas move by themselves; most faults need a reset.",
-            Query("forebay_gpu_healthy", each),
+            Query("forebay_gpu_healthy", _GPU),
             {"0": ("out of order", "red"), "1": ("healthy", "green")},
             width=8,
         ),
         plot(
             "GPU errors",
-            "Xid errors and memory errors that could not be corrected, in five minutes.",
+            "Xid errors, and memory errors not corrected, in five minutes. Empty: none.",
             "short",
             [
-                Query("increase(forebay_gpu_xid_errors_total[5m]) > 0", f"{each} Xid {{{{xid}}}}"),
+                Query("increase(forebay_gpu_xid_errors_total[5m]) > 0", f"{_GPU} Xid {{{{xid}}}}"),
                 Query(
                     'increase(forebay_gpu_ecc_errors_total{kind="uncorrected"}[5m]) > 0',
-                    f"{each} ECC",
+                    f"{_GPU} ECC",
                 ),
             ],
             Look(width=24),
@@ -357,7 +366,8 @@ def _streams() -> list:
         ),
         plot(
             "Copies of streams that are missing",
-            "A nats-server is down or slow. With half of the copies nothing can be stored.",
+            "A nats-server is down or slow. With half of the copies nothing can be stored. Empty: "
+            "none is missing.",
             "short",
             [Query("forebay_stream_copies - forebay_stream_current_copies > 0", "{{stream}}")],
             Look(width=8, steps=True),
@@ -391,7 +401,9 @@ def _streams() -> list:
 
 
 def _most(expr: str) -> Query:
-    return Query(f"topk({_MANY}, {expr}) > 0", "{{deployment}}")
+    """Of the deployments that had most within the time shown, chosen once: lines stay whole."""
+    most = f"topk({_MANY}, max_over_time(({expr})[$__range:1m] @ end()))"
+    return Query(f"({expr}) and on (deployment) {most}", "{{deployment}}")
 
 
 def _service(expr: str) -> Query:

@@ -186,13 +186,6 @@ class Engine:
         async with self._limits(f"making the network {config['Name']}"):
             await self._docker.networks.create(config)
 
-    async def api_version(self) -> tuple[int, int]:
-        """The newest version of its API that it speaks, such as (1, 48)."""
-        async with self._limits("asking for its version"):
-            major, _, minor = str((await self._docker.version())["ApiVersion"]).partition(".")
-            return int(major), int(minor)
-        raise AssertionError
-
     async def events(self, labels: Mapping[str, str]) -> AsyncGenerator[Json, None]:
         """What happens to containers with some labels, from now on; ends with the connection.
 

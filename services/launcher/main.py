@@ -25,6 +25,7 @@ from services.launcher.settings import LauncherSettings
 from services.launcher.template import KIND_REPLICA, owner_labels
 from services.launcher.watching import Watching
 from services.runtime import process
+from services.runtime.health import Health
 from services.runtime.tasks import run_until
 from services.wire.channels import SERVER_OPTIONS
 
@@ -59,9 +60,12 @@ async def _serve(
     server = grpc.aio.server(options=SERVER_OPTIONS)
     service = LauncherService(settings, engine, readiness, images, environments, replicas)
     add_LauncherServiceServicer_to_server(service, server)
+    health = Health(server, ["forebay.v1.LauncherService"])
     socket.listen(server)
     try:
         await server.start()
+        # That it serves: whether the engine does is in GetLauncher, and not for a restart to mend.
+        await health.set_serving(True)
         _, message = await readiness.look()
         if message:
             log.warning("not_usable", reason=message)

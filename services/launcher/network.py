@@ -11,12 +11,9 @@ from services.launcher.template import LABEL_MESH
 
 log = structlog.get_logger()
 
-ISOLATION_API = (1, 48)
-"""Docker 28: a bridge may do without an address of the machine."""
-_ISOLATED = {
-    "com.docker.network.bridge.gateway_mode_ipv4": "isolated",
-    "com.docker.network.bridge.gateway_mode_ipv6": "isolated",
-}
+_NO_ADDRESS_HERE = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+"""An internal network still reaches this machine by the bridge's address, and behind it whatever
+listens on all addresses. Without one it reaches nothing, and this machine does not reach it."""
 
 
 class ReplicaNetwork:
@@ -36,7 +33,7 @@ class ReplicaNetwork:
         found = await self._engine.network(name)
         if found is None:
             try:
-                await self._engine.create_network(await self._wanted())
+                await self._engine.create_network(self._wanted())
             except RefusedError:
                 # Another launcher of this machine may have made it meanwhile.
                 if await self._engine.network(name) is None:
@@ -48,18 +45,15 @@ class ReplicaNetwork:
             raise RefusedError(Kind.UNAVAILABLE, f"the network {name} has gone again: try again")
         check(name, found)
 
-    async def _wanted(self) -> dict[str, Any]:
+    def _wanted(self) -> dict[str, Any]:
         isolated = self._settings.isolate_network_from_host
-        if isolated and await self._engine.api_version() < ISOLATION_API:
-            log.warning("network.not_isolated", reason="the engine is older than Docker 28")
-            isolated = False
         return {
             "Name": self._settings.network,
             "CheckDuplicate": True,
             "Driver": "bridge",
             "Internal": True,
             "Labels": {LABEL_MESH: self._settings.mesh},
-            "Options": dict(_ISOLATED) if isolated else {},
+            "Options": dict(_NO_ADDRESS_HERE) if isolated else {},
         }
 
 

@@ -137,8 +137,9 @@ class LauncherSettings(ProcessSettings):
     )
     isolate_network_from_host: bool = Field(
         False,
-        description="Makes that network without an address of this machine in it (Docker 28 and "
-        "later). Only for an agent that is itself a container in the network.",
+        description="Makes that network without an address of this machine in it, so that replicas "
+        "cannot reach what listens here. Only for an agent that is a container in the network: one "
+        "beside the engine could not reach replicas either.",
     )
     user_id: int = Field(
         1000, ge=1, le=2**31 - 1, description="User and group that replicas run as; never root."

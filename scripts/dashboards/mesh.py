@@ -402,7 +402,7 @@ def _streams() -> list:
 
 def _most(expr: str) -> Query:
     """Of the deployments that had most within the time shown, chosen once: lines stay whole."""
-    most = f"topk({_MANY}, max_over_time(({expr})[$__range:1m] @ end()))"
+    most = f"topk({_MANY}, max_over_time(({expr})[$__range:$__interval] @ end()))"
     return Query(f"({expr}) and on (deployment) {most}", "{{deployment}}")
 
 

@@ -24,7 +24,7 @@ UIDS = {"mesh.json": "forebay-mesh", "deployment.json": "forebay-deployment"}
 COLUMNS = 24
 
 # What Grafana fills in, with something of its kind.
-VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$deployment": "add"}
+VARIABLES = {"$__rate_interval": "1m", "$__range": "1h", "$__interval": "15s", "$deployment": "add"}
 
 # Of Prometheus itself.
 FOREIGN = {"up", "ALERTS"}

@@ -10,8 +10,8 @@ BOUNDS_S = (
 )  # fmt: skip
 
 REPORTS = 30
-"""An exemplar is told in so many: metrics reads one in three, and keeps it. Told for ever, traces of
-20 replicas would be four fifths of each report."""
+"""An exemplar is told in so many: metrics reads one in three, and keeps it. Told for ever, the
+traces of 20 replicas would be four fifths of each report."""
 
 
 class DurationHistogram:

@@ -260,7 +260,7 @@ class Run:
         self._at(at, change)
 
     def _gpu(self, at: str, number: str, node: str, fault: str | None) -> None:
-        self._at(at, lambda: self.world.mesh.fail_gpu(node, int(number), fault or ""))
+        self._at(at, lambda: self.world.fail_gpu(node, int(number), fault or ""))
 
     def _autoscaler(self, at: str, word: str) -> None:
         def change() -> None:

@@ -57,6 +57,27 @@ def test_replicas_that_stay_on_a_lost_node_are_found() -> None:
         world.run(100.0)
 
 
+def test_a_failed_gpu_whose_replica_moves_has_healed() -> None:
+    world, _ = world_with(1)
+    node = taken(world)
+    world.fail_gpu(node, 0, "Xid 79")
+    world.run(100.0)
+    assert taken(world) != node
+    assert amiss(world.mesh, world._store) == ""
+
+
+def test_replicas_that_stay_on_a_failed_gpu_are_found() -> None:
+    world, _ = world_with(1)
+    world.autoscalers[0].metrics_away = True
+    node = taken(world)
+    world.fail_gpu(node, 0, "Xid 79")
+    said = (
+        f"I8: 30 s after Xid 79 of GPU 0 of node {node}.* on a GPU of node {node} that has failed"
+    )
+    with pytest.raises(InvariantError, match=said):
+        world.run(100.0)
+
+
 def test_an_absence_of_metrics_does_not_count_until_it_is_over() -> None:
     world, _ = world_with(1)
     world.mesh.lose_node(taken(world), dies=True)

@@ -76,6 +76,9 @@ def amiss(mesh: Mesh, store: Store, evacuating: Iterable[str] = ()) -> str:
             if told:
                 return f"{', '.join(sorted(told))} on node {name}, which is gone"
             continue
+        for replica_id, kept in roster.on(name).items():
+            if node.fault_of(kept.share):
+                return f"{replica_id} on a GPU of node {name} that has failed"
         running = {r.replica_id for r in node.replicas.values() if r.state is not State.DRAINING}
         if running != told:
             return f"node {name} runs {sorted(running)}, assigned are {sorted(told)}"

@@ -166,6 +166,11 @@ class World:
             # Nothing could heal meanwhile.
             self._lost("the absence of metrics")
 
+    def fail_gpu(self, node: str, number: int, fault: str) -> None:
+        """A GPU fails, or works again if there is no fault."""
+        self.mesh.fail_gpu(node, number, fault)
+        self._lost(f"{fault or 'the return'} of GPU {number} of node {node}")
+
     def _on_lost(self, node: SimNode) -> None:
         self._lost(f"the loss of node {node.name}", self._pulse.node_grace_s)
 

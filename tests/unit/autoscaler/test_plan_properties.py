@@ -1,6 +1,7 @@
 """What holds whatever happens: meshes, loads and failures drawn at random."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -66,6 +67,25 @@ def shake(mesh: SmallMesh, rng: random.Random) -> None:
         )
 
 
+def shake_gpus(mesh: SmallMesh, rng: random.Random) -> None:
+    """A GPU fails, or works again."""
+    with_gpus = [i for i, node in enumerate(mesh.nodes) if node.gpus]
+    if not with_gpus or rng.random() > 0.3:
+        return
+    i = rng.choice(with_gpus)
+    gpus = list(mesh.nodes[i].gpus)
+    g = rng.randrange(len(gpus))
+    gpus[g] = replace(gpus[g], fault="" if gpus[g].fault else "Xid 79")
+    mesh.nodes[i] = replace(mesh.nodes[i], gpus=tuple(gpus))
+
+
+def check_gpus(mesh: SmallMesh) -> None:
+    """Nothing is assigned to a GPU that is cordoned."""
+    faulty = {gpu.uuid for node in mesh.nodes for gpu in node.gpus if gpu.fault}
+    for replica_id, assigned in mesh.roster.by_id.items():
+        assert faulty.isdisjoint(assigned.share.gpu_uuids), replica_id
+
+
 def check_shares(mesh: SmallMesh) -> None:
     """No node and no GPU holds more than it has; a fraction never straddles two GPUs."""
     shares = [r.share for r in mesh.roster.by_id.values()]
@@ -89,10 +109,15 @@ def check_shares(mesh: SmallMesh) -> None:
 
 
 def check_victims(mesh: SmallMesh, made: Plan) -> None:
-    """Of a generation that stays, no busy one goes while an idle one stays."""
+    """Of a generation that stays, no busy one goes while an idle one stays.
+
+    One whose GPU is cordoned works on nothing that could end.
+    """
     for name, step in made.steps.items():
         spec = mesh.specs[name]
+        stranded = dict(made.stranded.get(name, ()))
         same = [r for r, _ in step.remove if r.generation == spec.generation]
+        same = [r for r in same if r.replica_id not in stranded]
         busy = [r for r in same if r.state is State.READY and r.ongoing_count]
         stays = [
             r
@@ -109,11 +134,13 @@ def test_one_owner_per_share_and_no_busy_victim_whatever_happens(seed: int) -> N
     consolidation = Consolidation(3.0, True)
     for tick in range(TICKS):
         shake(mesh, rng)
+        shake_gpus(mesh, rng)
         made = mesh.plan(evacuating=consolidation.evacuating)
         consolidation.look(float(tick), made, mesh.specs, mesh.roster, mesh.view())
         check_victims(mesh, made)
         mesh.apply(made)
         check_shares(mesh)
+        check_gpus(mesh)
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -122,6 +149,7 @@ def test_comes_to_rest_and_then_plans_nothing(seed: int) -> None:
     mesh = random_mesh(rng)
     for _ in range(10):
         shake(mesh, rng)
+        shake_gpus(mesh, rng)
         mesh.apply(mesh.plan())
     mesh.ongoing = {}
     for _ in range(60):

@@ -35,7 +35,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def replica() -> ReplicaTrace:
-    made = Assignment(replica_id="echo-1", scale_decision="deployments/echo/scaleDecisions/7")
+    made = Assignment(replica_id="echo-1", scale_decision="deployments/echo/decisions/7")
     replica = ReplicaTrace(made, "echo", "node-1", FixedClock())
     replica.address = "127.0.0.1:8001"
     return replica
@@ -74,7 +74,7 @@ def test_only_what_was_stored_before_a_replica_was_ready_waited_for_its_start(
     assert before is not None
     assert before.attributes == {
         "forebay.cold_start": True,
-        "forebay.scale_decision": "deployments/echo/scaleDecisions/7",
+        "forebay.scale_decision": "deployments/echo/decisions/7",
     }
     assert len(before.links) == 1
     assert replica.waited(READY_S + 0.1) is None

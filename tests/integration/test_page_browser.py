@@ -1,30 +1,39 @@
 """The built-in page in a real browser: its plots have points, and what it shows stays text."""
 
-import asyncio
-import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from forebay.v1.scaling_pb2 import ScaleDecision
 from services.wire import subjects
+from tests.support import browser as browsers
 from tests.support.agent import Agent
+from tests.support.browser import Browser, browser
 from tests.support.control_plane import ControlPlane, control_plane, linked
 from tests.support.eventually import eventually
 from tests.support.metrics_page import told
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = "<img src=x onerror=document.title='taken'><script>document.title='taken'</script>"
+TIMEOUT_S = 30.0
 
-# A browser takes its time on a busy machine.
-TIMEOUT_S = 60
+# Points of each series of a plot, by the series' name.
+POINTS = """
+Object.fromEntries([...document.querySelectorAll('[data-chart="%s"] [data-series]')].map(
+  (path) => [path.dataset.series, (path.getAttribute("d").match(/[ML]/g) ?? []).length]))
+"""
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="there is no browser: install Debian's package chromium"
-)
+# Where the first mark of a decision is.
+MARK = """
+(() => {
+  const box = document.querySelector('[data-chart="Replicas"] line.mark')?.getBoundingClientRect();
+  return box && {x: box.x, y: box.y + 20};
+})()
+"""
+TIP = "document.getElementById('tip').hidden || document.getElementById('tip').textContent"
+
+pytestmark = pytest.mark.skipif(browsers.CHROMIUM is None, reason=browsers.ABSENT)
 
 
 @pytest.fixture
@@ -33,56 +42,38 @@ async def mesh(tmp_path: Path) -> AsyncIterator[ControlPlane]:
         yield made
 
 
-async def shown(mesh: ControlPlane, tmp_path: Path, view: str) -> str:
-    """The document after the browser has drawn a view, without any error or refusal."""
-    command = [
-        str(CHROMIUM),
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        *("--disable-dev-shm-usage", f"--user-data-dir={tmp_path / 'browser'}"),
-        *("--enable-logging=stderr", "--virtual-time-budget=6000", "--dump-dom"),
-        f"http://{mesh.http}/?minutes=5#/{view}",
-    ]
-    done = await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=TIMEOUT_S, check=True
-    )
-    said = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert not said
-    return done.stdout
+async def points(page: Browser, chart: str) -> dict[str, int]:
+    return await page.evaluate(POINTS % chart) or {}
 
 
-def points(document: str, chart: str) -> dict[str, int]:
-    """How many points each series of a plot has."""
-    (svg,) = re.findall(rf'<svg[^>]*data-chart="{chart}".*?</svg>', document, re.DOTALL)
-    paths = re.findall(r"<path[^>]*>", svg)
-    found: dict[str, int] = {}
-    for path in paths:
-        name = re.search(r'data-series="([^"]*)"', path)
-        drawn = re.search(r' d="([^"]*)"', path)
-        if name and drawn:
-            found[name.group(1)] = len(re.findall(r"[ML]", drawn.group(1)))
-    return found
-
-
-async def test_plots_of_a_deployment_have_points(mesh: ControlPlane, tmp_path: Path) -> None:
+async def test_plots_have_points_and_marks_their_reasons(
+    mesh: ControlPlane, tmp_path: Path
+) -> None:
     await mesh.agent(Agent("node-a"))
     await mesh.create("add", replicas=2)
+    url = f"http://{mesh.http}/?minutes=5#/deployments/add"
+    async with browser(tmp_path / "browser", url) as page:
 
-    async def some_points() -> bool:
-        answer = await told(mesh, "/api/deployments/add")
-        ready = answer["history"]["values"].get("ready", [])
-        return ready.count(2) >= 2 and bool(answer["decisions"])
+        async def drawn() -> dict[str, Any]:
+            replicas = await points(page, "Replicas")
+            assert replicas["ready"] >= 2
+            assert replicas["target"] >= 2
+            assert (await points(page, "Queued and ongoing"))["queued"] >= 2
+            return await page.evaluate(MARK)
 
-    await eventually(some_points, timeout_s=20)
-    document = await shown(mesh, tmp_path, "deployments/add")
-    replicas = points(document, "Replicas")
-    assert replicas["ready"] >= 2
-    assert replicas["target"] >= 2
-    assert points(document, "Queued and ongoing")["queued"] >= 2
-    # Nothing has ended: that is a gap, not a line along the bottom.
-    assert points(document, "Service time") == {"p50": 0, "p95": 0, "p99": 0}
-    assert 'class="mark"' in document
-    assert "2 replicas, fixed" in document
+        mark = await eventually(drawn, timeout_s=TIMEOUT_S)
+        # Nothing has ended: that is a gap, not a line along the bottom.
+        assert await points(page, "Service time") == {"p50": 0, "p95": 0, "p99": 0}
+        assert "2 replicas, fixed" in await page.document()
+
+        async def told_why() -> bool:
+            # The mark moves as time passes.
+            at = await page.evaluate(MARK) or mark
+            await page.point(at["x"], at["y"])
+            return "0 → 2: 2 replicas, fixed" in str(await page.evaluate(TIP))
+
+        await eventually(told_why, timeout_s=TIMEOUT_S)
+        assert page.complaints == []
 
 
 async def test_what_it_shows_stays_text(mesh: ControlPlane, tmp_path: Path) -> None:
@@ -94,15 +85,31 @@ async def test_what_it_shows_stays_text(mesh: ControlPlane, tmp_path: Path) -> N
         await link.jetstream.publish(subjects.decision("add"), decision.SerializeToString())
 
         async def listed() -> bool:
-            answer = await told(mesh, "/api/mesh")
             gpus = (await told(mesh, "/api/nodes/node-a"))["gpus"]
-            return bool(gpus) and any(d["after"] == 7 for d in answer["decisions"])
+            made = (await told(mesh, "/api/mesh"))["decisions"]
+            return bool(gpus) and any(d["after"] == 7 for d in made)
 
-        await eventually(listed, timeout_s=20)
-        documents = [await shown(mesh, tmp_path, view) for view in ("", "nodes/node-a")]
+        await eventually(listed, timeout_s=TIMEOUT_S)
+        async with browser(tmp_path / "browser", f"http://{mesh.http}/") as page:
+            for view in ("#/", "#/nodes/node-a"):
+                await page.evaluate(f"location.hash = '{view}'")
+
+                async def shown() -> bool:
+                    return "&lt;img src=x" in await page.document()
+
+                await eventually(shown, timeout_s=TIMEOUT_S)
+                assert await page.evaluate("document.querySelector('img')") is None
+                assert await page.evaluate("document.title") != "taken"
+            assert page.complaints == []
         # The harness looks at all decisions when it ends: this one is not the autoscaler's.
         await link.jetstream.purge_stream("FOREBAY_DECISIONS")
-    for document in documents:
-        assert "<img" not in document
-        assert "taken</title>" not in document
-    assert "&lt;img src=x" in documents[0]
+
+
+async def test_says_that_a_deployment_is_not_there(mesh: ControlPlane, tmp_path: Path) -> None:
+    url = f"http://{mesh.http}/#/deployments/none"
+    async with browser(tmp_path / "browser", url) as page:
+
+        async def said() -> bool:
+            return "there is no such deployment" in await page.document()
+
+        await eventually(said, timeout_s=TIMEOUT_S)

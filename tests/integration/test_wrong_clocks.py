@@ -1,6 +1,7 @@
 """A machine whose clock is wrong by ten minutes, or is set by as much while all is running."""
 
 import time
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from services.runtime.clock import SystemClock
 from tests.support.agent import Agent
 from tests.support.control_plane import ControlPlane, control_plane
 from tests.support.eventually import eventually
+from tests.support.nats_server import NatsServer
 
 WRONG_S = 600.0
 REPORTS = 20
@@ -82,3 +84,30 @@ async def test_a_wrong_clock_moves_no_replica_and_calls_nobody_offline(
         Clock.wrong_s, reports.wrong_s = -wrong_s, -reports.wrong_s
         await reports.more()
         assert await check_nothing_moved(mesh, agent, replicas) == decisions
+
+
+@pytest.mark.parametrize("wrong_s", [WRONG_S, -WRONG_S])
+async def test_an_autoscaler_with_another_clock_takes_over_and_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong_s: float
+) -> None:
+    class Clock(WrongClock):
+        """Of the second one."""
+
+    Clock.wrong_s = wrong_s
+    with NatsServer(tmp_path / "nats") as nats:
+        async with AsyncExitStack() as stack:
+            mesh = ControlPlane(nats, tmp_path, stack)
+            await mesh.start()
+            async with mesh.autoscaling():
+                first = Agent("a")
+                async with first.running(mesh.metrics, mesh.autoscaler):
+                    await mesh.create("add", replicas=2)
+                    await mesh.ready("add", 2)
+            replicas = {a.replica_id for a in first.assignments}
+            monkeypatch.setattr(autoscaler_main, "SystemClock", Clock)
+            async with mesh.autoscaling():
+                second = Agent("a")
+                second.amend = reports = Reports(0.0)
+                async with second.running(mesh.metrics, mesh.autoscaler):
+                    await reports.more()
+                    await check_nothing_moved(mesh, second, replicas)

@@ -45,7 +45,7 @@ from forebay.v1.node_pb2_grpc import NodeServiceStub
 BAR_S = 1.0
 KINDS = ("process", "container")
 POLL_S = 0.01
-TIMEOUT_S = 120.0
+TIMEOUT_S = 60.0
 LISTEN_S = 30.0
 OUT = Path("benchmarks/out/replica_start.json")
 
@@ -113,19 +113,20 @@ class Starter:
 
     async def _until(self, state: ReplicaStatus.State | None) -> ReplicaStatus:
         """Waits for its replica to be in a state; None: to be gone."""
-        async with asyncio.timeout(TIMEOUT_S):
-            while True:
-                nodes = (await self._nodes.ListNodes(ListNodesRequest())).nodes
-                found = [r for n in nodes for r in n.replicas if r.deployment.endswith(self._name)]
-                if state is None and not found:
-                    return ReplicaStatus()
-                for replica in found:
-                    reached: ReplicaStatus = replica
-                    if reached.state == state:
-                        return reached
-                    if replica.state == ReplicaStatus.STATE_FAILED:
-                        raise RuntimeError(f"the replica cannot start: {replica.message}")
-                await asyncio.sleep(POLL_S)
+        deadline_s = time.perf_counter() + TIMEOUT_S
+        while True:
+            nodes = (await self._nodes.ListNodes(ListNodesRequest())).nodes
+            found = [r for n in nodes for r in n.replicas if r.deployment.endswith(self._name)]
+            if state is None and not found:
+                return ReplicaStatus()
+            for replica in found:
+                reached: ReplicaStatus = replica
+                if reached.state == state:
+                    return reached
+            if time.perf_counter() > deadline_s:
+                said = [replica.message for replica in found] + [n.runtime_message for n in nodes]
+                raise RuntimeError(f"{self._name} did not get there in {TIMEOUT_S:g} s: {said}")
+            await asyncio.sleep(POLL_S)
 
 
 @contextmanager
@@ -188,12 +189,15 @@ async def run(rounds: int, image: str) -> dict[str, Any]:
                     found[kind].append(took_s)
                     found[f"{kind}_triton"].append(triton_s)
     medians = {name: round(statistics.median(values), 3) for name, values in found.items()}
+    least = {name: round(min(values), 3) for name, values in found.items()}
     added_s = round(medians["container"] - medians["triton"], 3)
     return {
         "rounds": rounds,
         "image": image,
         "median_s": medians,
+        "least_s": least,
         "added_by_container_s": added_s,
+        "least_added_by_container_s": round(least["container"] - least["triton"], 3),
         "bar_s": BAR_S,
         "all_s": {name: [round(v, 3) for v in values] for name, values in found.items()},
     }
@@ -222,7 +226,9 @@ def _start_nodes(stack: AsyncExitStack, scratch: Path, mesh: LocalMesh, image: s
         stack.enter_context(
             program(
                 scratch / f"agent-{kind}", "services.node_agent.main", "--node", kind,
-                "--nats-url", mesh.addresses.nats, "--autoscaler", mesh.addresses.autoscaler,
+                "--nats-url", f"nats://{mesh.addresses.nats}",
+                "--nats-credentials-file", str(scratch / "mesh" / "nats" / "credentials"),
+                "--autoscaler", mesh.addresses.autoscaler,
                 "--metrics", mesh.addresses.metrics, "--listen", ANY_PORT,
                 "--resources", json.dumps({kind: 1}), *flags,
             )
@@ -231,20 +237,22 @@ def _start_nodes(stack: AsyncExitStack, scratch: Path, mesh: LocalMesh, image: s
 
 def show(result: dict[str, Any]) -> None:
     """Prints the table."""
-    table = Table(title=f"From assignment to READY, medians of {result['rounds']} in turns")
-    for column in ("what", "whole", "of it Triton's start to READY"):
+    table = Table(title=f"From assignment to READY, {result['rounds']} times in turns")
+    for column in ("what", "median", "least", "median of Triton's start to READY"):
         table.add_column(column, justify="right")
-    medians = result["median_s"]
-    table.add_row("Triton alone, as a process", f"{medians['triton']:.2f} s", "")
+    medians, least = result["median_s"], result["least_s"]
+    alone = "Triton alone, as a process"
+    table.add_row(alone, f"{medians['triton']:.2f} s", f"{least['triton']:.2f} s", "")
     for kind in KINDS:
         triton_s = medians[f"{kind}_triton"]
-        table.add_row(f"replica: {kind}", f"{medians[kind]:.2f} s", f"{triton_s:.2f} s")
+        whole = (f"{medians[kind]:.2f} s", f"{least[kind]:.2f} s")
+        table.add_row(f"replica: {kind}", *whole, f"{triton_s:.2f} s")
     console.print(table)
     added_s = result["added_by_container_s"]
     verdict = "within" if added_s < BAR_S else "over"
     console.print(
         f"a replica in a container takes {added_s:.2f} s more than Triton alone: {verdict} the "
-        f"bar of {BAR_S:g} s"
+        f"bar of {BAR_S:g} s; the least of both differ by {result['least_added_by_container_s']:.2f} s"
     )
 
 

@@ -4,17 +4,9 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.models import dashboard
 
 from scripts.dashboards import panels
-from scripts.dashboards.panels import Look, Query, number, plot, quantiles
+from scripts.dashboards.panels import REPLICA_LOOK, Look, Query, number, plot, quantiles
 
 _D = '{deployment="$deployment"}'
-_STATE_COLOURS = {
-    "^ready$": "green",
-    "^starting$": "yellow",
-    "^draining$": "gray",
-    "^failed$": "red",
-    "^target$": "text",
-    "^assigned$": "purple",
-}
 
 
 def make() -> builders.Dashboard:
@@ -136,7 +128,7 @@ def _load() -> list:
                 Query(f"max(forebay_target_replicas{_D})", "target"),
                 Query(f"max(forebay_assigned_replicas{_D})", "assigned"),
             ],
-            Look(stacked="ready|starting|draining|failed", steps=True, colours=_STATE_COLOURS),
+            REPLICA_LOOK,
         ),
         plot(
             "Arrivals and ends",

@@ -5,7 +5,7 @@ from grafana_foundation_sdk.builders.table import Panel as TablePanel
 from grafana_foundation_sdk.models import dashboard
 
 from scripts.dashboards import panels
-from scripts.dashboards.panels import Look, Query, number, plot, states
+from scripts.dashboards.panels import REPLICA_LOOK, Look, Query, number, plot, states
 
 _MANY = 15
 """Series in a plot by deployment: those with most."""
@@ -217,18 +217,8 @@ def _replicas() -> list:
                 Query("sum(forebay_target_replicas)", "target"),
                 Query("sum(forebay_assigned_replicas)", "assigned"),
             ],
-            Look(
-                stacked="ready|starting|draining|failed",
-                steps=True,
-                colours={
-                    "^ready$": "green",
-                    "^starting$": "yellow",
-                    "^draining$": "gray",
-                    "^failed$": "red",
-                    "^target$": "text",
-                    "^assigned$": "purple",
-                },
-            ),
+            REPLICA_LOOK,
+        ),
         ),
         plot(
             "Replicas without a place",

@@ -65,6 +65,21 @@ class Look:
     colours: dict[str, str] = field(default_factory=dict)
 
 
+REPLICA_LOOK = Look(
+    stacked="ready|starting|draining|failed",
+    steps=True,
+    colours={
+        "^ready$": "green",
+        "^starting$": "yellow",
+        "^draining$": "gray",
+        "^failed$": "red",
+        "^target$": "text",
+        "^assigned$": "purple",
+    },
+)
+"""Replicas by state, filled; what is wanted, as lines."""
+
+
 def plot(
     title: str, text: str, unit: str, queries: Sequence[Query], look: Look | None = None
 ) -> TimePanel:

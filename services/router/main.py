@@ -71,9 +71,8 @@ async def serve(settings: RouterSettings, stopping: asyncio.Event) -> None:
     try:
         await server.start()
         await health.set_serving(False)
-        collector = RouterCollector(
-            counters, lambda: len(pending), directory.ids, lambda: link.connected
-        )
+        ids = prometheus.on_loop(directory.ids)
+        collector = RouterCollector(counters, lambda: len(pending), ids, lambda: link.connected)
         exposed = prometheus.expose(settings.http_listen, collector)
         process.announce(settings, router=address, **exposed.listening("router_http"))
         await run_until(

@@ -25,6 +25,7 @@ from services.metrics.snapshots import Mesh
 from services.metrics.stream_metrics import StreamSize
 from services.metrics.task_lanes import TaskSignals
 from services.metrics.task_queues import TaskQueues
+from services.runtime.clock import Clock
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -140,16 +141,27 @@ def exposed(
         traced: whether one request was traced.
         fields: of the node's reports.
     """
-    mesh = _mesh(queue or OneQueue(), traced, fields)
-    declared: Mapping[str, Declared] = {"add": declared_of(DEPLOYMENT)}
-    streams = [StreamSize("FOREBAY_TASKS", 10, 1000, 1 << 30, 3, 2)]
-    told = Exposition(mesh, FixedClock(), lambda: True, lambda: declared, lambda: streams)
+    told = exposition_of(queue, traced, FixedClock(), **fields)
     return exposition.encode(told.look(), accept)[0].decode()
 
 
-def _mesh(queue: OneQueue, traced: bool, fields: dict[str, object]) -> Mesh:
+def exposition_of(
+    queue: OneQueue | None = None,
+    traced: bool = False,
+    clock: Clock | None = None,
+    **fields: object,
+) -> Exposition:
+    """What looks at the small mesh."""
+    clock = clock or FixedClock()
+    mesh = _mesh(queue or OneQueue(), traced, clock, fields)
+    declared: Mapping[str, Declared] = {"add": declared_of(DEPLOYMENT)}
+    streams = [StreamSize("FOREBAY_TASKS", 10, 1000, 1 << 30, 3, 2)]
+    return Exposition(mesh, clock, lambda: True, lambda: declared, lambda: streams)
+
+
+def _mesh(queue: OneQueue, traced: bool, clock: Clock, fields: dict[str, object]) -> Mesh:
     queues, tasks = cast(Queues, queue), cast(TaskQueues, TwoTasks())
-    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), queues, tasks, FixedClock())
+    mesh = Mesh(NodeTable(5.0), LoadTable(30.0), queues, tasks, clock)
     node = mesh.register(
         NodeRegistration(node="nodes/node-a", instance_id="1", agent_version="1.2.3")
     )

@@ -5,7 +5,15 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 from prometheus_client.samples import Exemplar, Timestamp
 
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_UNSPECIFIED, Gpu
-from tests.support.exposed import OPENMETRICS, TRACE_ID, OneQueue, exposed, gpu
+from tests.support.exposed import (
+    OPENMETRICS,
+    TRACE_ID,
+    FixedClock,
+    OneQueue,
+    exposed,
+    exposition_of,
+    gpu,
+)
 
 
 def exemplars(text: str) -> dict[tuple[str, str], Exemplar]:
@@ -114,3 +122,27 @@ def test_both_forms_say_the_same() -> None:
         }
 
     assert samples(openmetrics(exposed(OPENMETRICS))) == samples(plain(exposed()))
+
+
+class MovingClock(FixedClock):
+    """A clock whose wall clock may be set."""
+
+    set_by_s = 0.0
+
+    def wall_s(self) -> float:
+        return super().wall_s() + self.set_by_s
+
+
+def test_the_instant_of_an_exemplar_stays_unless_the_wall_clock_is_set() -> None:
+    clock = MovingClock()
+    told = exposition_of(traced=True, clock=clock)
+
+    def instants() -> set[float]:
+        look = told.look()
+        return {at_s for _, _, at_s in look.queue_wait["add"].exemplars.values()}
+
+    assert instants() == {1000.0}
+    clock.set_by_s = 0.3
+    assert instants() == {1000.0}
+    clock.set_by_s = 600.0
+    assert instants() == {1600.0}

@@ -219,7 +219,6 @@ def _replicas() -> list:
             ],
             REPLICA_LOOK,
         ),
-        ),
         plot(
             "Replicas without a place",
             "By deployment. Add nodes, or ask for less. Empty: all have one.",

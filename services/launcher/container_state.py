@@ -31,7 +31,7 @@ def belongs(inspected: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 
 def of_inspected(
-    inspected: Mapping[str, Any], network: str, killed_in: bool = False
+    inspected: Mapping[str, Any], network: str, killed_in: bool = False, stopping: bool = False
 ) -> ReplicaContainer:
     """What a replica's container is doing.
 
@@ -39,6 +39,7 @@ def of_inspected(
         inspected: what the engine's ContainerInspect says.
         network: the replicas' network.
         killed_in: the kernel was seen to kill a process in it for want of memory.
+        stopping: the launcher itself ends it.
     """
     state = inspected["State"]
     found = ReplicaContainer(
@@ -62,11 +63,10 @@ def of_inspected(
             found.message = reasons.of_memory_kill(limit_bytes)
     elif found.state == ReplicaContainer.STATE_EXITED:
         found.exit_code = int(state.get("ExitCode") or 0)
-        found.message = reasons.of_exit(
-            reasons.Exit(
-                found.exit_code, found.out_of_memory, limit_bytes, str(state.get("Error") or "")
-            )
+        ended = reasons.Exit(
+            found.exit_code, found.out_of_memory, limit_bytes, str(state.get("Error") or "")
         )
+        found.message = reasons.STOPPED if stopping else reasons.of_exit(ended)
     elif found.state == ReplicaContainer.STATE_CREATED:
         found.message = "it is made and not started yet"
     return found

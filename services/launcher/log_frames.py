@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from services.launcher.refusal import Kind, RefusedError
+
 HEADER_BYTES = 8
 MAX_FRAME_BYTES = 1024 * 1024
 MAX_LINE_BYTES = 64 * 1024
@@ -17,10 +19,6 @@ MAX_LINE_BYTES = 64 * 1024
 
 _TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:Z|\+00:00) ")
 _OUTPUTS = frozenset({0, 1, 2})
-
-
-class FramesError(ValueError):
-    """Bytes that are no frames."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class LogFrames:
         """Takes a piece of the stream; returns the lines that it completes.
 
         Raises:
-            FramesError: if it is none of that form.
+            RefusedError: if it is none of that form.
         """
         self._bytes += piece
         lines: list[Line] = []
@@ -61,7 +59,7 @@ class LogFrames:
             length = int.from_bytes(self._bytes[4:HEADER_BYTES], "big")
             output = self._bytes[0]
             if output not in _OUTPUTS or length > MAX_FRAME_BYTES:
-                raise FramesError(f"a frame of output {output} with {length} bytes")
+                raise _unreadable(f"a frame of output {output} with {length} bytes")
             if len(self._bytes) < HEADER_BYTES + length:
                 break
             frame = bytes(self._bytes[HEADER_BYTES : HEADER_BYTES + length])
@@ -72,7 +70,7 @@ class LogFrames:
     def _frame(self, output: int, frame: bytes) -> list[Line]:
         time = _TIME.match(frame)
         if time is None:
-            raise FramesError(f"a frame that begins with {frame[:40]!r} and no time")
+            raise _unreadable("a frame without a time")
         written_ns = _nanoseconds(time[1].decode(), (time[2] or b"").decode())
         if written_ns <= self._after_ns:
             return []
@@ -88,3 +86,9 @@ class LogFrames:
 def _nanoseconds(seconds: str, fraction: str) -> int:
     moment = datetime.fromisoformat(seconds).replace(tzinfo=UTC)
     return int(moment.timestamp()) * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def _unreadable(what: str) -> RefusedError:
+    return RefusedError(
+        Kind.INTERNAL, f"the engine's log stream cannot be read: it has {what}; update the engine"
+    )

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from forebay.v1.launcher_pb2 import ReplicaContainer
 from services.launcher import container_state as states
 from services.launcher.engine import Engine
-from services.launcher.log_frames import FramesError, LogFrames
+from services.launcher.log_frames import LogFrames
 from services.launcher.refusal import Kind, RefusedError
 from services.launcher.replicas import Replicas
 
 RETRY_S = 1.0
-MAX_TEXT_CHARACTERS = 256 * 1024
 
 _NS = 1_000_000_000
 
@@ -66,8 +65,11 @@ async def follow(
                 # What it wrote last may have come after the stream's end.
                 continue
         except RefusedError as error:
-            if error.kind != Kind.UNAVAILABLE:
+            if error.kind in (Kind.NOT_FOUND, Kind.FAILED_PRECONDITION):
+                # Removed, or just about to be.
                 return
+            if error.kind != Kind.UNAVAILABLE:
+                raise
         await asyncio.sleep(RETRY_S)
 
 
@@ -76,10 +78,7 @@ async def _lines(engine: Engine, container_id: str, after_ns: int) -> AsyncGener
     since = f"{after_ns // _NS}.{after_ns % _NS:09d}" if after_ns else ""
     async with aclosing(engine.log(container_id, since)) as pieces:
         async for piece in pieces:
-            try:
-                lines = frames.take(piece)
-            except FramesError as error:
-                raise RefusedError(Kind.INTERNAL, f"the log cannot be read: {error}") from error
+            lines = frames.take(piece)
             if lines:
                 yield LogText("".join(line.text for line in lines), lines[-1].written_ns)
 

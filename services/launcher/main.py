@@ -37,6 +37,7 @@ STOP_S = 5.0
 async def serve(settings: LauncherSettings, stopping: asyncio.Event) -> None:
     """Serves until `stopping` is set. Containers run on: the next launcher finds them."""
     state_dir = settings.state_dir.resolve()
+    settings = settings.model_copy(update={"state_dir": state_dir})
     state_dir.mkdir(parents=True, exist_ok=True)
     socket = OwnSocket(settings.socket.absolute())
     with alone_on(state_dir / "launcher.lock", f"state_dir {state_dir}"), socket.held():

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from services.launcher.refusal import Kind, RefusedError
 
 MAX_WORDS = 400
+STOPPED = "it was stopped, as the agent asked"
 
 _EXEC_FAILED = 126
 _NOT_FOUND = 127
@@ -152,7 +153,7 @@ _RULES: tuple[tuple[str, Kind, str], ...] = (
         r"container name .* is already in use",
         Kind.ALREADY_EXISTS,
         "a container that is not this launcher's has the name of this replica's: remove it, or "
-        "give this mesh another name (setting mesh)",
+        "give this mesh or node another name (settings mesh and node)",
     ),
     (
         r"port is already allocated|address already in use",

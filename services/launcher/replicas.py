@@ -66,6 +66,7 @@ class Replicas:
         self._watching = watching
         self._labels = owner_labels(settings, KIND_REPLICA)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._stopping: set[str] = set()
         self._measuring = asyncio.Semaphore(MEASURED_AT_ONCE)
 
     async def start(self, replica: CheckedReplica) -> ReplicaContainer:
@@ -107,9 +108,13 @@ class Replicas:
         if found is None:
             return
         container_id = str(found["Id"])
-        if grace_s > 0 and found["State"]["Status"] in ("running", "paused", "restarting"):
-            await self._engine.stop(container_id, name, grace_s)
-        await self._engine.remove(container_id, name)
+        self._stopping.add(container_id)
+        try:
+            if grace_s > 0 and found["State"]["Status"] in ("running", "paused", "restarting"):
+                await self._engine.stop(container_id, name, grace_s)
+            await self._engine.remove(container_id, name)
+        finally:
+            self._stopping.discard(container_id)
         log.info("replica.stopped", replica=replica_id, container=container_id[:12])
 
     async def look(self, replica_id: str) -> ReplicaContainer:
@@ -121,8 +126,13 @@ class Replicas:
         found = await self._own(replica_id)
         if found is None:
             return states.gone(replica_id)
-        killed_in = self._watching.had_memory_kill(str(found["Id"]))
-        return states.of_inspected(found, self._settings.network, killed_in)
+        container_id = str(found["Id"])
+        return states.of_inspected(
+            found,
+            self._settings.network,
+            killed_in=self._watching.had_memory_kill(container_id),
+            stopping=container_id in self._stopping,
+        )
 
     async def watch(self, replica_id: str) -> AsyncGenerator[ReplicaContainer, None]:
         """What a replica's container is doing, at once and on every change, until it has ended.

@@ -36,6 +36,7 @@ KIND_ENVIRONMENT = "environment"
 LABEL_KIND = "io.forebay.kind"
 LABEL_MESH = "io.forebay.mesh"
 LABEL_NODE = "io.forebay.node"
+LABEL_STATE_DIR = "io.forebay.state_dir"
 LABEL_REPLICA = "io.forebay.replica"
 LABEL_DEPLOYMENT = "io.forebay.deployment"
 LABEL_GENERATION = "io.forebay.generation"
@@ -91,8 +92,17 @@ def container_name(settings: LauncherSettings, replica_id: str) -> str:
 
 
 def owner_labels(settings: LauncherSettings, kind: str) -> dict[str, str]:
-    """What tells this node's containers of a kind from all others."""
-    return {LABEL_KIND: kind, LABEL_MESH: settings.mesh, LABEL_NODE: settings.node}
+    """What tells this node's containers of a kind from all others.
+
+    The folder is among it, so that two launchers that were given one name by mistake do not take
+    each other's replicas for orphans of their own.
+    """
+    return {
+        LABEL_KIND: kind,
+        LABEL_MESH: settings.mesh,
+        LABEL_NODE: settings.node,
+        LABEL_STATE_DIR: str(settings.state_dir),
+    }
 
 
 def replica_container(

@@ -275,3 +275,16 @@ async def test_two_nodes_on_one_engine_do_not_touch_each_other(
         await two.stop(container.replica_id)
         assert [c.state async for c in states(two, container.replica_id)] == [GONE]
         assert list(await one.listed()) == [container.replica_id]
+
+
+async def test_two_nodes_with_one_name_by_mistake_do_not_touch_each_other_either(
+    engine: EngineApi, image: str, mesh: str, tmp_path: Path
+) -> None:
+    async with (
+        launcher(engine, tmp_path / "1", image, mesh) as one,
+        launcher(engine, tmp_path / "2", image, mesh) as two,
+    ):
+        container = await one.start()
+        assert await two.listed() == {}
+        await two.stop(container.replica_id)
+        assert list(await one.listed()) == [container.replica_id]

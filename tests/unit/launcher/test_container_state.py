@@ -51,6 +51,11 @@ def test_an_ended_one_says_why() -> None:
     assert found.address == ""
 
 
+def test_one_that_the_launcher_stops_was_not_ended_from_outside() -> None:
+    found = states.of_inspected(inspected("exited", ExitCode=137), NETWORK, stopping=True)
+    assert found.message == "it was stopped, as the agent asked"
+
+
 def test_only_what_is_used_may_differ_between_two_looks_that_are_the_same() -> None:
     one = states.of_inspected(inspected("running"), NETWORK)
     other = states.of_inspected(inspected("running"), NETWORK)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.launcher.log_frames import MAX_LINE_BYTES, FramesError, LogFrames
+from services.launcher.log_frames import MAX_LINE_BYTES, LogFrames
+from services.launcher.refusal import RefusedError
 
 TIME = b"2026-11-22T10:58:54.975912413Z "
 TIME_NS = 1795345134975912413
@@ -71,5 +72,5 @@ def test_times_without_a_fraction_are_read() -> None:
     [b"\x07\0\0\0\0\0\0\x01x", b"\x01\0\0\0\xff\xff\xff\xff", frame(b"x\n", time=b"yesterday ")],
 )
 def test_what_is_no_frame_is_refused(stream: bytes) -> None:
-    with pytest.raises(FramesError):
+    with pytest.raises(RefusedError, match="cannot be read"):
         LogFrames().take(stream)

@@ -43,7 +43,9 @@ REPLICA = CheckedReplica(
 
 
 def settings(**given: Any) -> LauncherSettings:
-    return LauncherSettings(**{"node": "gpu-1", "engine": "unix:///var/run/docker.sock", **given})
+    return LauncherSettings(
+        **{"node": "gpu-1", "state_dir": "/state", "engine": "unix:///var/run/docker.sock", **given}
+    )
 
 
 def made(

@@ -89,6 +89,7 @@ class GpuInventory:
         self._missing = "GPUs have not been looked for yet"
         self._problems: tuple[str, ...] = ()
         self._hangs = False
+        self._took_s = 0.0
 
     async def open(self) -> None:
         """Reads the GPUs for the first time, in at most FIRST_READ_S."""
@@ -99,7 +100,14 @@ class GpuInventory:
         log.info("inventory.gpus", gpus=len(self._verdicts), message=self._missing)
 
     async def run(self) -> None:
-        """Reads the GPUs every second, and when something happens to one, for ever."""
+        """Reads the GPUs every second, and when something happens to one, until it is cancelled."""
+        try:
+            await self._go_on_reading()
+        finally:
+            self._events.close()
+            self._thread.close()
+
+    async def _go_on_reading(self) -> None:
         while True:
             try:
                 async with asyncio.timeout(INTERVAL_S):
@@ -113,10 +121,6 @@ class GpuInventory:
     def look_again(self) -> None:
         """Has the GPUs read at once."""
         self._again.set()
-
-    def close(self) -> None:
-        """Ends what watches them."""
-        self._events.close()
 
     @property
     def watched(self) -> frozenset[str]:
@@ -170,6 +174,7 @@ class GpuInventory:
         await asyncio.wait({self._asked}, timeout=wait_s)
         if self._asked.done():
             asked, self._asked = self._asked, None
+            self._took_s = self._clock.monotonic_s() - self._asked_s
             self._take(asked)
         hangs = bool(self._hang_message())
         if hangs != self._hangs:
@@ -217,15 +222,17 @@ class GpuInventory:
         self._changed()
 
     def _hang_message(self) -> str:
-        if self._asked is None:
-            return ""
+        """What to say while NVML does not answer, or took that long to answer last."""
         now_s = self._clock.monotonic_s()
-        if now_s - self._asked_s < HANG_S:
+        waiting_s = 0.0 if self._asked is None else now_s - self._asked_s
+        if max(waiting_s, self._took_s) < HANG_S:
             return ""
-        return (
-            f"NVML has not answered for {now_s - self._asked_s:.0f} s: what is said of the GPUs is "
-            f"{now_s - self._read_s:.0f} s old"
+        said = (
+            f"NVML has not answered for {waiting_s:.0f} s"
+            if waiting_s >= HANG_S
+            else f"NVML took {self._took_s:.0f} s to answer"
         )
+        return f"{said}: what is said of the GPUs is {now_s - self._read_s:.0f} s old"
 
 
 def _missing(error: Exception) -> str:

@@ -217,6 +217,32 @@ async def test_memory_of_its_processes_is_the_replicas(mesh: Mesh) -> None:
     assert told == [(triton, replica.replica_id), (1, "")]
 
 
+async def test_a_node_whose_nvml_hangs_starts_nothing_and_serves_on(mesh: Mesh) -> None:
+    deploy(mesh, replicas=4)
+    before = await mesh.until_ready(*(gpu(n, i) for n in range(2) for i in range(2)))
+
+    async def cannot_start() -> bool:
+        nodes = {node.name: node for node in (await mesh.snapshot()).nodes}
+        return "NVML does not answer" in nodes["nodes/gpu-a"].runtime_message
+
+    mesh.a.script.hang("nvmlDeviceGetMemoryInfo", 4_000)
+    async with load(mesh) as seen:
+        await eventually(cannot_start, 20.0)
+        count = len(seen.answered)
+        await eventually(lambda: len(seen.answered) > count + 50, 30)
+    mesh.a.script.hang("nvmlDeviceGetMemoryInfo", 0)
+    assert seen.failed == []
+    after = await mesh.replicas()
+    assert {u: r.replica_id for u, r in after.items()} == {
+        u: r.replica_id for u, r in before.items()
+    }
+
+    async def can_start() -> bool:
+        return not await cannot_start()
+
+    await eventually(can_start, 20.0)
+
+
 async def test_where_no_other_gpu_is_free_people_are_told_which_failed_and_why(mesh: Mesh) -> None:
     deploy(mesh, replicas=4)
     await mesh.until_ready(*(gpu(n, i) for n in range(2) for i in range(2)))

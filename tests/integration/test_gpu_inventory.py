@@ -299,6 +299,9 @@ async def test_while_nvml_hangs_reports_go_on_and_nothing_new_is_started(script:
         # What the driver tells is heard all the same.
         script.xid(uuid(0), 79)
         assert await gpus.until_health("FAULTY", "OK") < 1.0
+        # One answer after so long is no sign of health.
+        found = await gpus.until("NVML took 7 s to answer", timeout_s=15)
+        assert found["cannot_start"].startswith("NVML does not answer")
         script.hang("nvmlDeviceGetMemoryInfo", 0, uuid(1))
         await eventually(lambda: not gpus.now()["cannot_start"], BACK_S)
 

@@ -10,7 +10,11 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import structlog
+
 from services.node_agent.gpus.reading import Card, Figures, Needs, ProcessUse, Reading
+
+log = structlog.get_logger()
 
 MAX_PROBLEMS = 8
 MAX_PROBLEM_CHARACTERS = 200
@@ -25,6 +29,9 @@ _PERCENT = 100
 _MILLI = 1000
 _CORRECTED, _UNCORRECTED, _SINCE_LOAD = 0, 1, 0
 _WHOLE = 0xFFFFFFFF
+_UPDATED = (
+    ". The driver was updated: restart the machine, or load the driver and start the agent anew"
+)
 
 
 class DriverGoneError(Exception):
@@ -53,6 +60,7 @@ class Nvml:
     def __init__(self) -> None:
         """Not opened yet."""
         self._fresh = False
+        self._started = False
         self._nvml: ModuleType | None = None
 
     @property
@@ -62,18 +70,26 @@ class Nvml:
         return self._nvml
 
     def open(self) -> None:
-        """Loads the library and starts it.
+        """Loads the library and starts it, or starts it anew. Nothing else may be asking it.
 
         Raises:
             NvmlMissingError: if there is none, or it refuses.
         """
         if self._nvml is None:
             self._nvml = _load()
+        nvml, self._started, started = self._nvml, False, self._started
         try:
-            self._nvml.nvmlInit()
-        except self._nvml.NVMLError as error:
-            raise NvmlMissingError(f"no GPUs: NVML says {error}") from error
-        self._fresh = True
+            if started:
+                # It counts its users, and finds a driver anew for the first one only.
+                nvml.nvmlShutdown()
+        except nvml.NVMLError as error:
+            log.info("nvml.not_shut_down", error=str(error))
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError as error:
+            hint = _UPDATED if error.value == nvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH else ""
+            raise NvmlMissingError(f"no GPUs: NVML says {error}{hint}") from error
+        self._started = self._fresh = True
 
     def read(self) -> Reading:
         """All cards.

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_Asked = tuple[asyncio.AbstractEventLoop, "asyncio.Future[T]"]
+
 
 class NvmlThread(Generic[T]):
     """Runs one function again and again, off the event loop."""
@@ -23,9 +25,7 @@ class NvmlThread(Generic[T]):
             work: what to run.
         """
         self._work = work
-        self._asked: queue.SimpleQueue[tuple[asyncio.AbstractEventLoop, asyncio.Future[T]]] = (
-            queue.SimpleQueue()
-        )
+        self._asked: queue.SimpleQueue[_Asked[T] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def call(self) -> "asyncio.Future[T]":
@@ -38,9 +38,13 @@ class NvmlThread(Generic[T]):
         self._asked.put((loop, done))
         return done
 
+    def close(self) -> None:
+        """Ends the thread, once the call it is in returns."""
+        self._asked.put(None)
+
     def _run(self) -> None:
-        while True:
-            loop, done = self._asked.get()
+        while (asked := self._asked.get()) is not None:
+            loop, done = asked
             tell: Callable[[], None]
             try:
                 result = self._work()

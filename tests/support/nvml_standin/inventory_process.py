@@ -46,7 +46,6 @@ async def main() -> None:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
     running.cancel()
-    gpus.close()
 
 
 if __name__ == "__main__":

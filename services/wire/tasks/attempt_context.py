@@ -7,6 +7,7 @@ reads of it in the task: nothing is stored for that but when it began.
 import hashlib
 
 from forebay.v1.task_pb2 import TaskAttempt
+from services.runtime import telemetry
 
 
 def ids(deployment: str, task_id: str, start_ns: int) -> tuple[int, int]:
@@ -25,4 +26,4 @@ def ids(deployment: str, task_id: str, start_ns: int) -> tuple[int, int]:
 def traceparent(deployment: str, task_id: str, attempt: TaskAttempt) -> str:
     """W3C context of an attempt that has ended."""
     trace, span = ids(deployment, task_id, attempt.start_time.ToNanoseconds())
-    return f"00-{trace:032x}-{span:016x}-01"
+    return telemetry.traceparent_of(trace, span, sampled=True)

@@ -104,17 +104,20 @@ class Replicas:
             grace_s: time its Triton gets to finish; 0 kills it at once.
         """
         name = container_name(self._settings, replica_id)
-        found = await self._own(replica_id)
-        if found is None:
-            return
-        container_id = str(found["Id"])
-        self._stopping.add(container_id)
-        try:
-            if grace_s > 0 and found["State"]["Status"] in ("running", "paused", "restarting"):
-                await self._engine.stop(container_id, name, grace_s)
-            await self._engine.remove(container_id, name)
-        finally:
-            self._stopping.discard(container_id)
+        # After a start that is under way: what it makes would else be left.
+        lock = self._locks.setdefault(replica_id, asyncio.Lock())
+        async with lock:
+            found = await self._own(replica_id)
+            if found is None:
+                return
+            container_id = str(found["Id"])
+            self._stopping.add(container_id)
+            try:
+                if grace_s > 0 and found["State"]["Status"] in ("running", "paused", "restarting"):
+                    await self._engine.stop(container_id, name, grace_s)
+                await self._engine.remove(container_id, name)
+            finally:
+                self._stopping.discard(container_id)
         log.info("replica.stopped", replica=replica_id, container=container_id[:12])
 
     async def look(self, replica_id: str) -> ReplicaContainer:

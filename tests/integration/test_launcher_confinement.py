@@ -88,7 +88,7 @@ async def test_it_can_write_nowhere_but_where_it_may(client: LauncherClient) -> 
                  "/forebay/volumes/weights/x"):  # fmt: skip
         assert obey(address, f"write {path}").startswith("error"), path
     assert "Read-only file system" in obey(address, "write /forebay/model/x")
-    for path in ("/tmp/x", "/dev/shm/x", "/forebay/volumes/data/x"):
+    for path in ("/tmp/0", "/dev/shm/x", "/forebay/volumes/data/x"):
         assert obey(address, f"write {path}") == "written", path
     assert obey(address, "read /forebay/volumes/weights/file") == "of weights"
     assert obey(address, "read /forebay/model/model.py") == "# a model\n"

@@ -181,7 +181,7 @@ async def test_a_full_disk_on_pull_says_what_to_clear(
     client: LauncherClient, scripted: ScriptedEngine
 ) -> None:
     step = b'{"status":"Downloading","id":"a"}\n'
-    full = b'{"error":"write /var/lib/docker/tmp/x: no space left on device"}\n'
+    full = b'{"error":"write /var/lib/docker/0: no space left on device"}\n'
     scripted.add(Rule("POST /v1.41/images/create", status=200, body=step + full))
     error = await error_of(client.image_id("registry.invalid/x:1"))
     assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED

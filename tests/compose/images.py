@@ -15,7 +15,6 @@ from tests.compose.engine import BUILD_TIMEOUT_S, ROOT, docker, has_image
 
 OFFICIAL = "python:3.11-slim-bookworm"
 STAND_IN = "forebay-test/python:bookworm"
-MIRROR = "http://deb.debian.org/debian"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PULL_TIMEOUT_S = 120.0
 
@@ -72,7 +71,7 @@ def _base() -> str:
         _run(
             "debootstrap", "--variant=minbase",
             "--include=ca-certificates,python3,python3-venv,python3-pip,libpython3.11",
-            "bookworm", str(root), MIRROR,
+            "bookworm", str(root),
         )  # fmt: skip
         archive = Path(scratch) / "root.tar"
         _run("tar", "-C", str(root), "-cf", str(archive), ".")

@@ -15,7 +15,10 @@ from tests.support.free_port import free_address
 
 UP_TIMEOUT_S = 300.0
 DOWN_TIMEOUT_S = 240.0
-_PORTS = ("NATS", "ROUTER", "AUTOSCALER", "METRICS", "METRICS_HTTP", "JAEGER", "PROMETHEUS")
+_PORTS = (
+    "NATS", "ROUTER", "ROUTER_2", "AUTOSCALER", "AUTOSCALER_2", "METRICS", "METRICS_HTTP",
+    "JAEGER", "PROMETHEUS",
+)  # fmt: skip
 
 
 class Stack:
@@ -109,6 +112,12 @@ class Stack:
         pid = int(docker("inspect", "--format", "{{.State.Pid}}", container))
         assert pid > 0, f"{container} does not run"
         os.kill(pid, signal.SIGKILL)
+
+    def healthy(self, container: str) -> bool:
+        """Whether a container runs again after it crashed, and says that it serves."""
+        form = "{{.RestartCount}} {{.State.Status}} {{.State.Health.Status}}"
+        count, state, health = docker("inspect", "--format", form, container).split()
+        return int(count) > 0 and (state, health) == ("running", "healthy")
 
     def replicas(self) -> list[str]:
         """Ids of the containers of replicas that run."""

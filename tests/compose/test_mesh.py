@@ -6,11 +6,10 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import forebay
-from forebay.errors import UnavailableError
+from tests.compose.callers import WAIT_S, Callers, answers, do, map_tasks
 from tests.compose.engine import docker
 from tests.compose.images import Images
 from tests.compose.stack import Stack
@@ -19,16 +18,12 @@ from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.timeout(900)
 
-WAIT_S = 120.0
-CALLERS = 4
 TASKS = 400
 
 
 @pytest.fixture(scope="module")
 def stack(built: Images, directory: Path) -> Iterator[Stack]:
-    with Stack(
-        f"forebay-test-{directory.name[-8:].lower()}", directory, built, "compose.yaml"
-    ) as up:
+    with Stack(f"forebay-test-{secrets.token_hex(3)}", directory, built, "compose.yaml") as up:
         yield up
     assert up.left() == [], "containers, networks or volumes were left behind"
 
@@ -53,61 +48,6 @@ def chaos(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     )
     stack.forebay("deploy", "--no-wait", file)
     return stack
-
-
-def do(word: str) -> dict[str, np.ndarray]:
-    return {"DO": np.array([word], dtype=object)}
-
-
-def said(result: forebay.InferResult) -> str:
-    word: bytes = result["SAID"][0]
-    return word.decode()
-
-
-class Callers:
-    """Callers that go on until told to stop; what they got is counted."""
-
-    def __init__(self, router: str, wait_s: float = 0.05) -> None:
-        self._router = router
-        self._wait_s = wait_s
-        self._stopping = asyncio.Event()
-        self.answered = 0
-        self.unavailable = 0
-
-    async def run(self, count: int = CALLERS) -> None:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(count):
-                group.create_task(self._call())
-
-    def stop(self) -> None:
-        self._stopping.set()
-
-    async def _call(self) -> None:
-        async with forebay.AsyncClient(self._router) as client:
-            while not self._stopping.is_set():
-                try:
-                    result = await client.infer("chaos", do(f"wait:{self._wait_s}"), timeout_s=60)
-                except UnavailableError:
-                    self.unavailable += 1
-                    await asyncio.sleep(0.2)
-                else:
-                    assert said(result) == f"wait:{self._wait_s}"
-                    self.answered += 1
-
-
-async def answers(callers: Callers, count: int) -> None:
-    """Waits until so many more calls were answered."""
-    before = callers.answered
-    await eventually(lambda: callers.answered >= before + count, WAIT_S, f"{count} answers")
-
-
-async def map_tasks(router: str, count: int) -> list[str]:
-    async def inputs():  # type: ignore[no-untyped-def]
-        for index in range(count):
-            yield do(f"say {index}")
-
-    async with forebay.AsyncClient(router) as client:
-        return [said(result) async for result in client.map("chaos", inputs(), max_in_flight=40)]
 
 
 def test_every_service_is_healthy_and_runs_as_no_root(stack: Stack) -> None:
@@ -154,7 +94,7 @@ async def test_whatever_is_killed_every_call_and_task_comes_to_its_end(chaos: St
     kept = set(await asyncio.to_thread(chaos.replicas))
     await asyncio.to_thread(chaos.crash, agent)
     await answers(callers, 20)
-    await eventually(lambda: restarted(chaos, "node-agent", 1), WAIT_S, "the agent's restart")
+    await eventually(lambda: chaos.healthy(agent), WAIT_S, "the agent's restart")
     await answers(callers, 20)
     assert kept & set(await asyncio.to_thread(chaos.replicas)), "containers were not adopted"
     assert callers.unavailable == 0
@@ -165,9 +105,10 @@ async def test_whatever_is_killed_every_call_and_task_comes_to_its_end(chaos: St
     assert callers.unavailable == 0
 
     # The autoscaler that leads.
-    await asyncio.to_thread(chaos.crash, chaos.container("autoscaler"))
+    autoscaler = chaos.container("autoscaler")
+    await asyncio.to_thread(chaos.crash, autoscaler)
     await answers(callers, 20)
-    await eventually(lambda: restarted(chaos, "autoscaler", 1), WAIT_S, "the autoscaler's restart")
+    await eventually(lambda: chaos.healthy(autoscaler), WAIT_S, "the autoscaler's restart")
     assert callers.unavailable == 0
 
     # nats-server: callers may be told UNAVAILABLE while it is away.
@@ -177,12 +118,6 @@ async def test_whatever_is_killed_every_call_and_task_comes_to_its_end(chaos: St
     assert await mapping == [f"say {index}" for index in range(TASKS)]
     callers.stop()
     await calling
-
-
-def restarted(stack: Stack, service: str, times: int) -> bool:
-    form = "{{.RestartCount}} {{.State.Health.Status}}"
-    count, health = docker("inspect", "--format", form, stack.container(service)).split()
-    return int(count) >= times and health == "healthy"
 
 
 async def test_the_trace_of_a_call_has_every_hop(chaos: Stack) -> None:

@@ -23,6 +23,7 @@ from forebay.deployment_file import DeploymentFile
 from forebay.local import triton_setup
 from forebay.local.mesh import LocalMesh
 from forebay.local.programs import MeshOptions
+from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.scaling_pb2 import ScaleDecision
 
 # The first request waits until the model's Python environment is built.
@@ -160,7 +161,7 @@ async def _try_out(
             again = await infer.infer_all(client, name, jobs, INFER_TIMEOUT_S)
             watch.done(f"{len(jobs)} files again, with replicas ready")
         tell(f"waiting until its replicas have been idle for {IDLE_S:g} s and go")
-        decisions = await _back_to_zero(deployment.name, autoscaler)
+        decisions = await _back_to_zero(deployment, autoscaler)
         watch.done("back to zero replicas")
     return [*results, *(done for done in again if done.error)], decisions
 
@@ -179,12 +180,15 @@ def _made_quick(file: DeploymentFile) -> DeploymentFile:
     return replace(file, spec=file.spec.model_copy(update={"scaling": scaling}))
 
 
-async def _back_to_zero(name: str, autoscaler: Link) -> list[ScaleDecision]:
+async def _back_to_zero(deployment: Deployment, autoscaler: Link) -> list[ScaleDecision]:
     """All decisions, oldest first, once the last one is to have no replica."""
+    name, since_ns = deployment.name, deployment.create_time.ToNanoseconds()
     clock = asyncio.get_running_loop()
     until_s = clock.time() + ZERO_TIMEOUT_S
     while True:
-        found = await newest(name, MOST_DECISIONS, autoscaler)
+        kept = await newest(name, MOST_DECISIONS, autoscaler)
+        # A mesh that ran before keeps those of an earlier demonstration.
+        found = [d for d in kept if d.decide_time.ToNanoseconds() >= since_ns]
         if found and not found[0].target_after and any(d.target_after for d in found):
             return list(reversed(found))
         if clock.time() > until_s:

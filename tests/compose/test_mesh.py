@@ -65,7 +65,7 @@ def test_every_service_is_healthy_and_runs_as_no_root(stack: Stack) -> None:
 
 
 def test_the_demo_works_against_it(stack: Stack) -> None:
-    assert "README.md" in stack.forebay("demo", "--mesh", timeout_s=600)
+    assert "README.md" in stack.forebay("demo", "--use-running", timeout_s=600)
 
 
 async def test_replicas_go_from_none_to_three_and_back(chaos: Stack) -> None:

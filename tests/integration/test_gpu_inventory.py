@@ -78,6 +78,18 @@ def test_as_many_gpus_are_told_as_there_are(script: Script, count: int) -> None:
     assert found["message"] == ""
 
 
+def test_a_process_whose_memory_the_driver_does_not_tell_is_not_said_to_hold_none(
+    script: Script,
+) -> None:
+    script.offer_count(1)
+    not_available = 2**64 - 1
+    script.processes(uuid(0), {41: not_available, 42: not_available})
+    with inventory(script.environment) as gpus:
+        found = gpus.now(replica=[41])
+    assert "processes" not in found["gpus"][0]
+    assert found["used_bytes"] == {}
+
+
 FIELDS = {
     "nvmlDeviceGetName": ["product_name"],
     "nvmlDeviceGetMemoryInfo": ["memory_total_bytes", "memory_used_bytes"],
@@ -346,7 +358,7 @@ async def test_what_cannot_be_true_is_not_told(script: Script) -> None:
         uncorrected=2**62,
     )
     script.offer(absurd, StandInGpu(uuid(1), memory=-1))
-    script.processes(uuid(0), {2**32 - 1: GIB, 5: 2**64 - 1, 6: 2**63})
+    script.processes(uuid(0), {2**32 - 1: GIB, 5: 2**64 - 1, 6: 2**63, 7: GIB})
     with inventory(script.environment) as gpus:
         await gpus.until_watched(uuid(0), uuid(1))
         script.xid(uuid(0), 2**64 - 1)
@@ -358,7 +370,7 @@ async def test_what_cannot_be_true_is_not_told(script: Script) -> None:
         first, second = gpus.now()["gpus"]
     assert first["memory_used_bytes"] == first["memory_total_bytes"]
     assert first["utilization_ratio"] == 1.0
-    assert [p["process_id"] for p in first["processes"]] == [5, 6]
+    assert [p["process_id"] for p in first["processes"]] == [7]
     for name in ("temperature_celsius", "power_watts", "power_limit_watts"):
         assert name not in first
     assert not any(name.startswith("ecc") for name in first)

@@ -207,7 +207,7 @@ class _Asked:
         return tuple(found)
 
     def _processes(self, handle: Any) -> tuple[ProcessUse, ...]:
-        """Those with compute contexts, of their own or through MPS."""
+        """Those with compute contexts, of their own or through MPS, whose memory is known."""
         nvml = self._nvml
         used: dict[int, int] = {}
         for call in (
@@ -215,8 +215,10 @@ class _Asked:
             nvml.nvmlDeviceGetMPSComputeRunningProcesses_v3,
         ):
             for process in self._ask(call, handle) or ():
-                # None where the driver does not tell, as in WSL.
-                held = _most(process.usedGpuMemory, MAX_MEMORY_BYTES) or 0
+                held = _most(process.usedGpuMemory, MAX_MEMORY_BYTES)
+                if held is None:
+                    # As in WSL. Told as none, what a replica holds would count as others'.
+                    continue
                 if process.pid <= MAX_PROCESS_ID and len(used) < MAX_PROCESSES:
                     used[process.pid] = max(used.get(process.pid, 0), int(held))
         return tuple(ProcessUse(pid, used_bytes) for pid, used_bytes in used.items())

@@ -1,6 +1,6 @@
 """Metrics of nodes and GPUs. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -12,19 +12,24 @@ from forebay.v1.node_pb2 import (
     Gpu,
     Node,
 )
+from services.metrics import gpu_figures
 from services.wire import names
 
 _RUNTIMES = {REPLICA_RUNTIME_PROCESS: "process", REPLICA_RUNTIME_DOCKER: "docker"}
 
-_MEASURED = (
-    ("utilization_ratio", "Share of the last sample period in which a kernel ran."),
-    ("memory_used_bytes", "GPU memory in use."),
-    ("memory_total_bytes", "GPU memory there is."),
-)
-_IF_KNOWN = (
-    ("temperature_celsius", "Temperature of the GPU."),
-    ("power_watts", "Power the GPU draws."),
-    ("power_limit_watts", "Power the GPU may draw."),
+_Figure = Callable[[Gpu], float | None]
+
+_FIGURES: tuple[tuple[str, str, _Figure], ...] = (
+    (
+        "utilization_ratio",
+        "Share of the last sample period in which a kernel ran.",
+        gpu_figures.utilization_ratio,
+    ),
+    ("memory_used_bytes", "GPU memory in use.", gpu_figures.memory_used_bytes),
+    ("memory_total_bytes", "GPU memory there is.", gpu_figures.memory_total_bytes),
+    ("temperature_celsius", "Temperature of the GPU.", gpu_figures.temperature_celsius),
+    ("power_watts", "Power the GPU draws.", gpu_figures.power_watts),
+    ("power_limit_watts", "Power the GPU may draw.", gpu_figures.power_limit_watts),
 )
 _ECC_KINDS = ("corrected", "uncorrected")
 
@@ -128,17 +133,12 @@ def _gpu_health(gpus: list[tuple[str, Gpu]]) -> Iterator[Metric]:
 
 
 def _gpu_figures(gpus: list[tuple[str, Gpu]]) -> Iterator[Metric]:
-    for field, help_text in _MEASURED:
-        family = GaugeMetricFamily(f"forebay_gpu_{field}", help_text, labels=["node", "gpu"])
+    for name, help_text, figure in _FIGURES:
+        family = GaugeMetricFamily(f"forebay_gpu_{name}", help_text, labels=["node", "gpu"])
         for node, gpu in gpus:
-            if gpu.health != Gpu.HEALTH_LOST:
-                family.add_metric([node, gpu.uuid], getattr(gpu, field))
-        yield family
-    for field, help_text in _IF_KNOWN:
-        family = GaugeMetricFamily(f"forebay_gpu_{field}", help_text, labels=["node", "gpu"])
-        for node, gpu in gpus:
-            if gpu.HasField(field) and gpu.health != Gpu.HEALTH_LOST:
-                family.add_metric([node, gpu.uuid], getattr(gpu, field))
+            value = figure(gpu)
+            if value is not None:
+                family.add_metric([node, gpu.uuid], value)
         yield family
 
 

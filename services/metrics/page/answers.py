@@ -9,6 +9,7 @@ from typing import Any
 
 from forebay.v1.deployment_pb2 import DeploymentStatus
 from forebay.v1.node_pb2 import Gpu, Node, ReplicaRuntime, ReplicaStatus
+from services.metrics import gpu_figures
 from services.metrics.page import points, trouble
 from services.metrics.page.history import Series
 from services.metrics.page.recent_decisions import Decision
@@ -58,7 +59,8 @@ def node(name: str, seen: Node) -> Json:
     """One node in numbers."""
     up = seen.state != Node.STATE_OFFLINE
     gpus = list(seen.gpus)
-    busy = [gpu.utilization_ratio for gpu in gpus]
+    busy = gpu_figures.utilization_ratios(gpus)
+    used_bytes, total_bytes = gpu_figures.memory_bytes(gpus)
     return {
         "name": name,
         "state": Node.State.Name(seen.state).removeprefix("STATE_").lower(),
@@ -67,8 +69,8 @@ def node(name: str, seen: Node) -> Json:
         "replicas": len(seen.replicas) if up else None,
         "gpus": len(gpus),
         "gpu_utilization_ratio": sum(busy) / len(busy) if busy and up else None,
-        "gpu_memory_used_bytes": sum(gpu.memory_used_bytes for gpu in gpus) if up else None,
-        "gpu_memory_total_bytes": sum(gpu.memory_total_bytes for gpu in gpus),
+        "gpu_memory_used_bytes": used_bytes if up else None,
+        "gpu_memory_total_bytes": total_bytes,
         **_trouble(trouble.of_node(seen)),
     }
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from forebay.v1.deployment_pb2 import DeploymentStatus
 from forebay.v1.metrics_pb2 import DeploymentLoad, LatencyQuantiles, Snapshot
 from forebay.v1.node_pb2 import Gpu, Node
+from services.metrics import gpu_figures
 
 Values = dict[str, float | None]
 
@@ -104,10 +105,10 @@ def of_mesh(snapshot: Snapshot, statuses: Iterable[DeploymentStatus]) -> Values:
 def of_gpu(gpu: Gpu) -> Values:
     """One GPU."""
     return {
-        "utilization_ratio": gpu.utilization_ratio,
-        "memory_used_bytes": gpu.memory_used_bytes,
-        "temperature_celsius": _optional(gpu, "temperature_celsius"),
-        "power_watts": _optional(gpu, "power_watts"),
+        "utilization_ratio": gpu_figures.utilization_ratio(gpu),
+        "memory_used_bytes": gpu_figures.memory_used_bytes(gpu),
+        "temperature_celsius": gpu_figures.temperature_celsius(gpu),
+        "power_watts": gpu_figures.power_watts(gpu),
     }
 
 
@@ -129,12 +130,13 @@ def rates(
 def _gpus(gpus: list[Gpu]) -> Values:
     if not gpus:
         return {}
-    used = [gpu.utilization_ratio for gpu in gpus]
+    busy = gpu_figures.utilization_ratios(gpus)
+    used_bytes, total_bytes = gpu_figures.memory_bytes(gpus)
     return {
-        "gpu_utilization_mean_ratio": sum(used) / len(used),
-        "gpu_utilization_max_ratio": max(used),
-        "gpu_memory_used_bytes": sum(gpu.memory_used_bytes for gpu in gpus),
-        "gpu_memory_total_bytes": sum(gpu.memory_total_bytes for gpu in gpus),
+        "gpu_utilization_mean_ratio": sum(busy) / len(busy) if busy else None,
+        "gpu_utilization_max_ratio": max(busy, default=None),
+        "gpu_memory_used_bytes": used_bytes,
+        "gpu_memory_total_bytes": total_bytes,
     }
 
 
@@ -147,7 +149,3 @@ def _quantiles(prefix: str, load: DeploymentLoad, field: str) -> Values:
         f"{prefix}_p95_s": known.p95.ToNanoseconds() / 1e9,
         f"{prefix}_p99_s": known.p99.ToNanoseconds() / 1e9,
     }
-
-
-def _optional(message: Gpu, field: str) -> float | None:
-    return getattr(message, field) if message.HasField(field) else None

@@ -76,6 +76,15 @@ def test_of_a_gpu_that_is_lost_nothing_is_measured_and_its_errors_stay() -> None
     assert "forebay_gpu_memory_used_bytes{" not in text
 
 
+def test_what_nvml_does_not_tell_of_a_gpu_is_absent() -> None:
+    text = exposed(gpus=[gpu(mig_parent_uuid="GPU-0")])
+    assert "forebay_gpu_utilization_ratio{" not in text
+    assert 'forebay_gpu_memory_used_bytes{gpu="GPU-1",node="node-a"}' in text
+    text = exposed(gpus=[gpu(memory_total_bytes=0, memory_used_bytes=0)])
+    assert "forebay_gpu_memory_used_bytes{" not in text
+    assert "forebay_gpu_memory_total_bytes{" not in text
+
+
 def test_a_gpu_of_an_agent_that_says_nothing_of_health_is_healthy() -> None:
     text = exposed(gpus=[Gpu(uuid="GPU-1", memory_total_bytes=10)])
     assert 'forebay_gpu_healthy{gpu="GPU-1",node="node-a"} 1.0' in text

@@ -53,6 +53,20 @@ def test_gpus_of_a_silent_node_are_in_no_sum() -> None:
     assert "gpu_memory_total_bytes" not in points.of_mesh(Snapshot(nodes=nodes[1:]), [])
 
 
+def test_what_is_not_known_of_a_gpu_is_a_gap_and_in_no_mean() -> None:
+    measured = Gpu(uuid="a", memory_total_bytes=10, memory_used_bytes=4, utilization_ratio=0.5)
+    instance = Gpu(uuid="b", memory_total_bytes=5, memory_used_bytes=1, mig_parent_uuid="c")
+    lost = Gpu(uuid="d", memory_total_bytes=10, health=Gpu.HEALTH_LOST)
+    assert points.of_gpu(instance)["utilization_ratio"] is None
+    assert set(points.of_gpu(lost).values()) == {None}
+    node = Node(name="nodes/a", gpus=[measured, instance, lost], state=Node.STATE_ACTIVE)
+    values = points.of_mesh(Snapshot(nodes=[node]), [])
+    assert values["gpu_utilization_mean_ratio"] == values["gpu_utilization_max_ratio"] == 0.5
+    assert (values["gpu_memory_used_bytes"], values["gpu_memory_total_bytes"]) == (5, 15)
+    node = Node(name="nodes/a", gpus=[instance], state=Node.STATE_ACTIVE)
+    assert points.of_mesh(Snapshot(nodes=[node]), [])["gpu_utilization_mean_ratio"] is None
+
+
 def test_memory_that_was_not_measured_is_not_zero() -> None:
     replicas = [
         ReplicaStatus(deployment="deployments/add", resident_memory_bytes=5),

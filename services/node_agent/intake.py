@@ -290,7 +290,7 @@ class Intake:
         finally:
             del self._ongoing[id(request)]
             self._slots.request_left(id(request), self._clock.monotonic_s())
-            self._tallies.count(outcome, request.queue_wait_s, trace.trace_id, self._clock.wall_s())
+            self._tallies.count(outcome, request.queue_wait_s, trace.trace_id, trace.wall_s)
             trace.end(outcome)
 
     async def _attempt(self, request: Ongoing, trace: AttemptTrace | NoTrace) -> Outcome:
@@ -304,7 +304,7 @@ class Intake:
         metadata = trace.call_triton()
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
         ended_s = self._clock.monotonic_s()
-        self._tallies.served(ended_s - request.delivered_s, trace.trace_id, self._clock.wall_s())
+        self._tallies.served(ended_s - request.delivered_s, trace.trace_id, trace.wall_s)
         trace.answered(answer)
         # The reply to an idempotent request is kept for whoever repeats it.
         if ended_s < request.deadline_s or request.envelope.keep_reply:

@@ -97,6 +97,11 @@ class AttemptTrace:
         """Its trace: 32 hexadecimal digits."""
         return self._attempt.trace_id
 
+    @property
+    def wall_s(self) -> float:
+        """Now, in seconds since the epoch."""
+        return telemetry.now_ns() / 1e9
+
     def call_triton(self) -> Metadata:
         """Begins the call; returns the metadata that carries its context to Triton."""
         self._call = self._replica.call_triton(self._attempt)
@@ -146,6 +151,7 @@ class NoTrace:
 
     __slots__ = ()
     trace_id = ""
+    wall_s = 0.0
 
     def call_triton(self) -> None:
         """Triton gets no context: it would trace the call."""

@@ -298,7 +298,7 @@ class TaskAttempts:
             return trace.settled(self._lost(task, why)), 0
         self.answered_count += 1
         service_time_s = task.stopped_s - task.started_s
-        self._tallies.served(service_time_s, trace.trace_id, self._clock.wall_s())
+        self._tallies.served(service_time_s, trace.trace_id, trace.wall_s)
         return trace.settled(self._answered(task, answer)), len(answer.body)
 
     def _answered(self, task: OngoingTask, answer: Answer) -> _Ending:

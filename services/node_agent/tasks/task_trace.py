@@ -77,7 +77,12 @@ class TaskTrace:
     @property
     def trace_id(self) -> str:
         """Its trace: 32 hexadecimal digits."""
-        return self._attempt.traceparent[3:35]
+        return self._attempt.trace_id
+
+    @property
+    def wall_s(self) -> float:
+        """Now, in seconds since the epoch."""
+        return telemetry.now_ns() / 1e9
 
     def call_triton(self) -> Metadata:
         """Begins the call; returns the metadata that carries its context to Triton."""
@@ -122,6 +127,7 @@ class NoTaskTrace:
 
     __slots__ = ()
     trace_id = ""
+    wall_s = 0.0
 
     def call_triton(self) -> None:
         """Triton gets no context: it would trace the call."""

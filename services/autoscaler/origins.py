@@ -19,9 +19,6 @@ NAMED_WITHIN_S = 0.1
 the target is, so it is there already but for a NATS that is slow just then."""
 
 SPAN = "scale decision"
-REPLICAS_FROM = "forebay.replicas.from"
-REPLICAS_TO = "forebay.replicas.to"
-REASON = "forebay.reason"
 MAX_REASON_CHARACTERS = 500
 
 
@@ -98,9 +95,9 @@ class Origins:
         if target > (before or 0) and telemetry.enabled():
             attributes: dict[str, telemetry.Value] = {
                 words.DEPLOYMENT: deployment,
-                REPLICAS_FROM: before or 0,
-                REPLICAS_TO: target,
-                REASON: reason[:MAX_REASON_CHARACTERS],
+                words.REPLICAS_FROM: before or 0,
+                words.REPLICAS_TO: target,
+                words.REASON: reason[:MAX_REASON_CHARACTERS],
             }
             span = telemetry.span(SPAN, "INTERNAL", {}, attributes=attributes)
         origin = self._by_deployment[deployment] = Origin(span)

@@ -32,8 +32,7 @@ TRITON_OTHER: Final = "triton other"
 
 MODEL_INFER: Final = "inference.GRPCInferenceService/ModelInfer"
 
-_MODEL_NAME = "triton.model_name"
-_KEPT = frozenset({_MODEL_NAME, "triton.model_version"})
+_KEPT = frozenset({words.TRITON_MODEL, words.TRITON_MODEL_VERSION})
 
 # Those of waiting for the next call are not among them: they are from long before the span.
 _EVENTS = frozenset(
@@ -78,7 +77,7 @@ def triton_span(name: str, attributes: Mapping[str, object]) -> str:
     """
     if name == "InferRequest":
         return TRITON_REQUEST
-    if _MODEL_NAME in attributes:
+    if words.TRITON_MODEL in attributes:
         return TRITON_MODEL
     return TRITON_COMPUTE if name == "compute" else TRITON_OTHER
 

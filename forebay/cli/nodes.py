@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from forebay import addresses
 from forebay.cli.link import Where, link_to
 from forebay.cli.output import Output, enum_word, print_json, print_table, say, to_plain
-from forebay.cli.scaling_words import gigabytes, resource_words
+from forebay.cli.scaling_words import gibibytes, resource_words
 from forebay.stubs import autoscaler_service, node_service
 from forebay.v1.autoscaler_pb2 import GetNodeDemandRequest
 from forebay.v1.node_pb2 import (
@@ -22,6 +22,28 @@ from services.wire.shared_gpus import shared_by, through
 _PAGE_SIZE = 1000
 _MOST_NAMED = 5
 _RUNTIMES = {REPLICA_RUNTIME_PROCESS: "process", REPLICA_RUNTIME_DOCKER: "docker"}
+_NODE_COLUMNS = (
+    "NAME",
+    "STATE",
+    "RUNTIME",
+    "SLOTS USED",
+    "GPUS USED",
+    "CPUS",
+    "MEMORY",
+    "CUSTOM",
+    "REPLICAS",
+    "REPORTED (UTC)",
+)
+_GPU_COLUMNS = (
+    "\nGPU",
+    "\nNODE",
+    "\nPRODUCT",
+    "\nMEMORY USED",
+    "\nBUSY",
+    "\nCELSIUS",
+    "\nPOWER",
+    "\nHEALTH",
+)
 _HEALTH = {Gpu.HEALTH_FAULTY: "faulty", Gpu.HEALTH_LOST: "lost"}
 
 
@@ -49,16 +71,16 @@ async def nodes(where: Where, output: Output) -> None:
     if output is Output.JSON:
         print_json([to_plain(node) for node in found])
         return
-    columns = ("NAME", "STATE", "RUNTIME", "SLOTS IN USE", "GPUS IN USE", "CPUS", "MEMORY")
-    print_table(
-        (*columns, "CUSTOM", "REPLICAS", "LAST REPORT", "NOTE"),
+    _print_used(
+        _NODE_COLUMNS,
         [_node_row(node) for node in found],
         empty="no node has reported: start one with `forebay-node-agent`, or `forebay up`",
     )
-    rows = gpu_rows(found)
-    if rows:
-        columns = ("NODE", "PRODUCT", "MEMORY IN USE", "BUSY", "TEMPERATURE", "POWER", "HEALTH")
-        print_table(("\nGPU", *columns), rows)
+    if rows := gpu_rows(found):
+        _print_used(_GPU_COLUMNS, rows)
+    # Sentences, for which no column of a table has room.
+    if notes := [(node_id(node.name), note) for node in found if (note := _note(node))]:
+        print_table(("\nNODE", "NOTE"), notes)
 
 
 async def demand(where: Where, output: Output) -> None:
@@ -96,9 +118,20 @@ async def demand(where: Where, output: Output) -> None:
         say(f"node provider: {found.provider_note}")
 
 
+def _print_used(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: str = "") -> None:
+    """Prints a table without the columns that say nothing in any row."""
+    used = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    kept = [[row[i] for i in used] for row in rows]
+    print_table([columns[i] for i in used], kept, empty)
+
+
+def _note(node: Node) -> str:
+    return "; ".join(said for said in (node.runtime_message, node.gpu_message) if said)
+
+
 def _node_row(node: Node) -> tuple[str, ...]:
     on_slots = sum(not replica.gpu_uuids for replica in node.replicas)
-    reported = node.last_report_time.ToDatetime().strftime("%H:%M:%SZ")
+    reported = node.last_report_time.ToDatetime().strftime("%H:%M:%S")
     return (
         node_id(node.name),
         enum_word("State", Node.State.Name(node.state)),
@@ -106,11 +139,10 @@ def _node_row(node: Node) -> tuple[str, ...]:
         f"{on_slots}/{node.slot_count}",
         _gpus_in_use(node),
         f"{node.cpus:g}" if node.cpus else "unknown",
-        gigabytes(node.memory_bytes) if node.memory_bytes else "unknown",
-        ", ".join(f"{name} {amount:g}" for name, amount in sorted(node.custom.items())) or "none",
+        gibibytes(node.memory_bytes) if node.memory_bytes else "unknown",
+        ", ".join(f"{name} {amount:g}" for name, amount in sorted(node.custom.items())),
         str(len(node.replicas)),
         reported if node.HasField("last_report_time") else "never",
-        "; ".join(said for said in (node.runtime_message, node.gpu_message) if said),
     )
 
 
@@ -130,9 +162,8 @@ def gpu_rows(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
             node_id(node.name),
             _product(gpu),
             _memory(gpu),
-            # What a simulated one says of itself is made up.
-            "" if gpu.simulated else f"{gpu.utilization_ratio:.0%}",
-            f"{gpu.temperature_celsius:.0f} °C" if gpu.HasField("temperature_celsius") else "",
+            _busy(gpu),
+            f"{gpu.temperature_celsius:.0f}" if gpu.HasField("temperature_celsius") else "",
             _power(gpu),
             _health(gpu, shared.get(gpu.uuid, "")),
         )
@@ -148,7 +179,7 @@ def _short(uuid: str) -> str:
 
 
 def _product(gpu: Gpu) -> str:
-    if gpu.simulated:
+    if gpu.simulated and "simulated" not in gpu.product_name.lower():
         return f"{gpu.product_name} (simulated)"
     if gpu.mig_parent_uuid:
         return f"{gpu.product_name} (of {_short(gpu.mig_parent_uuid)})"
@@ -156,8 +187,15 @@ def _product(gpu: Gpu) -> str:
 
 
 def _memory(gpu: Gpu) -> str:
-    total = gigabytes(gpu.memory_total_bytes)
-    return total if gpu.simulated else f"{gpu.memory_used_bytes / 1e9:.3g} of {total}"
+    if gpu.health == Gpu.HEALTH_LOST:
+        return ""
+    return f"{gpu.memory_used_bytes / 2**30:.3g} of {gibibytes(gpu.memory_total_bytes)}"
+
+
+def _busy(gpu: Gpu) -> str:
+    """How busy; nothing of what is made up, or what NVML does not tell."""
+    known = not (gpu.simulated or gpu.mig_parent_uuid or gpu.health == Gpu.HEALTH_LOST)
+    return f"{gpu.utilization_ratio:.0%}" if known else ""
 
 
 def _power(gpu: Gpu) -> str:

@@ -55,8 +55,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: st
         say(empty)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for i, column in enumerate(columns):
+        # The first one names the row: half a name on a narrow terminal is none.
+        table.add_column(column, overflow="fold", no_wrap=i == 0)
     for row in rows:
         # As Text: nothing that came from elsewhere is read as markup.
         table.add_row(*(Text(cell) for cell in row))

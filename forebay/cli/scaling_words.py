@@ -108,18 +108,18 @@ def resource_words(resources: ReplicaResources) -> str:
     else:
         said.append("a CPU slot")
     if resources.gpu_memory_bytes:
-        said.append(f"{gigabytes(resources.gpu_memory_bytes)} of GPU memory")
+        said.append(f"{gibibytes(resources.gpu_memory_bytes)} of GPU memory")
     if resources.cpus:
         said.append(f"{resources.cpus:g} CPUs")
     if resources.memory_bytes:
-        said.append(f"{gigabytes(resources.memory_bytes)} of memory")
+        said.append(f"{gibibytes(resources.memory_bytes)} of memory")
     said += [f"{amount:g} {name}" for name, amount in sorted(resources.custom.items())]
     return ", ".join(said)
 
 
-def gigabytes(size_bytes: int) -> str:
-    """Bytes as people read them."""
-    return f"{size_bytes / 1e9:.3g} GB"
+def gibibytes(size_bytes: int) -> str:
+    """Bytes as people read them, in the unit of the autoscaler's sentences."""
+    return f"{size_bytes / 2**30:.3g} GiB"
 
 
 def _s(duration: Duration) -> str:

@@ -10,7 +10,7 @@ from forebay.cli.failure import UNREACHABLE, CliError
 from forebay.cli.link import Link, Where, link_to
 from forebay.cli.output import Output, count_of, enum_word, print_json, print_table, say, to_plain
 from forebay.cli.scaling_words import (
-    gigabytes,
+    gibibytes,
     long_scaling,
     resource_words,
     short_scaling,
@@ -245,8 +245,8 @@ def _gpu_facts(deployment: Deployment) -> list[tuple[str, str]]:
     state, facts = deployment.status, []
     if state.max_gpu_memory_used_bytes:
         declared = deployment.resources.gpu_memory_bytes
-        beside = f", {gigabytes(declared)} declared" if declared else ", none declared"
-        most = gigabytes(state.max_gpu_memory_used_bytes)
+        beside = f", {gibibytes(declared)} declared" if declared else ", none declared"
+        most = gibibytes(state.max_gpu_memory_used_bytes)
         facts.append(("GPU memory in use", f"{most} by the largest replica{beside}"))
     facts += [("warning", warning) for warning in state.warnings]
     return facts

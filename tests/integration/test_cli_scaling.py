@@ -304,7 +304,7 @@ async def test_demand_names_what_is_missing_and_what_may_go(mesh: ListedMesh) ->
 
 async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh) -> None:
     gpu, second_gpu = (
-        Gpu(uuid=uuid, product_name="NVIDIA L4", memory_total_bytes=24 * 10**9, simulated=True)
+        Gpu(uuid=uuid, product_name="NVIDIA L4", memory_total_bytes=24 * 2**30, simulated=True)
         for uuid in ("1", "2")
     )
     mesh.nodes = [
@@ -320,16 +320,16 @@ async def test_nodes_show_what_they_have_and_what_is_simulated(mesh: ListedMesh)
                 ReplicaStatus(),
             ],
             cpus=3.5,
-            memory_bytes=8 * 10**9,
+            memory_bytes=8 * 2**30,
             custom={"tpu": 2},
         ),
         Node(name="nodes/old", state=Node.STATE_ACTIVE),
     ]
     out = (await forebay(mesh, "nodes", metrics=True)).ok().out
     lines = [" ".join(line.split()) for line in out.splitlines()[1:]]
-    assert lines[0] == "n active unknown 1/2 1.5/2 3.5 8 GB tpu 2 4 never"
-    assert lines[1] == "old active unknown 0/0 none unknown unknown none 0 never"
-    assert lines[-2:] == [f"{n} n NVIDIA L4 (simulated) 24 GB ok" for n in (1, 2)]
+    assert lines[0] == "n active unknown 1/2 1.5/2 3.5 8 GiB tpu 2 4 never"
+    assert lines[1] == "old active unknown 0/0 none unknown unknown 0 never"
+    assert lines[-2:] == [f"{n} n NVIDIA L4 (simulated) 0 of 24 GiB ok" for n in (1, 2)]
 
 
 async def test_list_and_status_say_what_decides_and_why(mesh: ListedMesh) -> None:

@@ -11,15 +11,15 @@ from forebay.cli.output import Output
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, Gpu, Node, ReplicaStatus
 
 UUID = "GPU-5f9cabcd-1234-5678-9abc-def012345678"
-GB = 10**9
+GIB = 1 << 30
 
 
 def gpu(**fields: object) -> Gpu:
     made = {
         "uuid": UUID,
         "product_name": "NVIDIA L4",
-        "memory_total_bytes": 24 * GB,
-        "memory_used_bytes": 9_100_000_000,
+        "memory_total_bytes": 24 * GIB,
+        "memory_used_bytes": 91 * GIB // 10,
         "utilization_ratio": 0.63,
         "health": Gpu.HEALTH_OK,
         "temperature_celsius": 61.4,
@@ -39,23 +39,25 @@ def health(*nodes: Node) -> list[str]:
 
 def test_a_gpu_is_shown_with_its_load_and_health() -> None:
     assert command.gpu_rows([node("a", gpu())]) == [
-        ("GPU-5f9cabcd", "a", "NVIDIA L4", "9.1 of 24 GB", "63%", "61 °C", "71 of 72 W", "ok")
+        ("GPU-5f9cabcd", "a", "NVIDIA L4", "9.1 of 24 GiB", "63%", "61", "71 of 72 W", "ok")
     ]
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    bare = Gpu(uuid=UUID, product_name="NVIDIA L4", memory_total_bytes=24 * GB)
-    assert command.gpu_rows([node("a", bare)])[0][3:] == ("0 of 24 GB", "0%", "", "", "ok")
+    bare = Gpu(uuid=UUID, product_name="NVIDIA L4", memory_total_bytes=24 * GIB)
+    assert command.gpu_rows([node("a", bare)])[0][3:] == ("0 of 24 GiB", "0%", "", "", "ok")
 
 
 def test_a_mig_instance_names_its_gpu() -> None:
     slice_of = gpu(uuid="MIG-77", product_name="NVIDIA A100 MIG 1g.5gb", mig_parent_uuid=UUID)
     row = command.gpu_rows([node("a", slice_of)])[0]
     assert row[:3] == ("MIG-77", "a", "NVIDIA A100 MIG 1g.5gb (of GPU-5f9cabcd)")
+    assert row[4] == "", "NVML does not tell how busy it is"
 
 
 def test_a_cordoned_gpu_says_why() -> None:
-    lost = gpu(health=Gpu.HEALTH_LOST)
+    lost = Gpu(uuid=UUID, memory_total_bytes=24 * GIB, health=Gpu.HEALTH_LOST)
+    assert set(command.gpu_rows([node("a", lost)])[0][3:-1]) == {""}
     faulty = gpu(uuid="GPU-2", health=Gpu.HEALTH_FAULTY, health_message="Xid 79: fell off the bus")
     assert health(node("a", lost, faulty)) == ["lost", "faulty: Xid 79: fell off the bus"]
 
@@ -77,7 +79,7 @@ def test_the_tables_fit_a_terminal_and_json_has_all(
         gpu_message="1 GPU is lost",
         slot_count=2,
         cpus=8,
-        memory_bytes=64 * GB,
+        memory_bytes=64 * GIB,
     )
 
     async def listed(_: Where) -> list[Node]:
@@ -85,11 +87,10 @@ def test_the_tables_fit_a_terminal_and_json_has_all(
 
     monkeypatch.setattr(command, "list_nodes", listed)
     asyncio.run(command.nodes(Where(), Output.TABLE))
-    lines = capsys.readouterr().out.splitlines()
-    assert " ".join(lines[1].split()) == (
-        "gpu-node-1 active docker 0/2 0/1 8 64 GB none 0 never the launcher is away; 1 GPU is lost"
-    )
-    assert max(map(len, (line.rstrip() for line in lines))) <= 140
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert " ".join(lines[1].split()) == "gpu-node-1 active docker 0/2 0/1 8 64 GiB 0 never"
+    assert " ".join(lines[-1].split()) == "gpu-node-1 the launcher is away; 1 GPU is lost"
+    assert max(map(len, lines)) <= 100
     asyncio.run(command.nodes(Where(), Output.JSON))
     (told,) = json.loads(capsys.readouterr().out)
     assert (told["runtime"], told["runtime_message"]) == ("docker", "the launcher is away")

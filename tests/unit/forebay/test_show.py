@@ -28,14 +28,14 @@ def test_tasks_are_told_apart_where_there_are_any(capsys: pytest.CaptureFixture[
 
 def test_more_gpu_memory_than_declared_is_shown() -> None:
     deployment = Deployment(name="deployments/add", replicas=1, image="triton:1")
-    deployment.resources.gpu_memory_bytes = 8 * 10**9
-    deployment.status.max_gpu_memory_used_bytes = 9_100_000_000
+    deployment.resources.gpu_memory_bytes = 8 << 30
+    deployment.status.max_gpu_memory_used_bytes = 19 << 29
     deployment.status.warnings.append("replica x uses too much")
     facts = show._facts(deployment, None)
-    assert ("GPU memory in use", "9.1 GB by the largest replica, 8 GB declared") in facts
+    assert ("GPU memory in use", "9.5 GiB by the largest replica, 8 GiB declared") in facts
     assert ("warning", "replica x uses too much") in facts
     assert ("image", "triton:1") in facts
     assert show._state(deployment) == "ready (1 warning)"
     told = to_plain(deployment)["status"]
     assert told["warnings"] == ["replica x uses too much"]
-    assert told["max_gpu_memory_used_bytes"] == 9_100_000_000
+    assert told["max_gpu_memory_used_bytes"] == 19 << 29

@@ -7,8 +7,6 @@ this launcher the only one to write here.
 
 import asyncio
 import contextlib
-import os
-import shutil
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -17,12 +15,9 @@ from pathlib import Path
 
 import structlog
 
-from services.launcher import container_state, reasons
+from services.launcher import container_state, own_folders, reasons
 from services.launcher.engine import Engine, Json
 from services.launcher.environment_template import (
-    PACKAGES,
-    REQUIREMENTS,
-    SCRATCH,
     build_name,
     environment_container,
     environment_id,
@@ -74,12 +69,11 @@ class Environments:
             RefusedError: if it cannot be built; nothing of it is left then.
         """
         environment = environment_id(image_id, requirements)
-        target = self._directory / environment
         lock = self._locks.setdefault(environment, asyncio.Lock())
         if lock.locked():
             yield "waiting for the model's Python environment, which is being built", ""
         async with lock:
-            if not await asyncio.to_thread(_use, target):
+            if not await asyncio.to_thread(own_folders.use, self._directory, environment):
                 await self._images.check_id(image_id)
                 async with aclosing(self._build(image_id, environment, requirements)) as lines:
                     async for line in lines:
@@ -99,9 +93,10 @@ class Environments:
                 break
             except RefusedError:
                 await asyncio.sleep(TIDY_RETRY_S)
-        for folder in await asyncio.to_thread(_unfinished, self._directory):
-            if not self._locks.setdefault(folder.stem, asyncio.Lock()).locked():
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        for name in await asyncio.to_thread(own_folders.unfinished, self._directory):
+            environment = name.removesuffix(own_folders.UNFINISHED)
+            if not self._locks.setdefault(environment, asyncio.Lock()).locked():
+                await asyncio.to_thread(own_folders.remove, self._directory, name)
         await asyncio.Event().wait()
 
     def _is_building(self, name: str) -> bool:
@@ -113,20 +108,22 @@ class Environments:
     async def _build(
         self, image_id: str, environment: str, requirements: bytes
     ) -> AsyncGenerator[str, None]:
-        folder = self._directory / f"{environment}.tmp"
+        folder = self._directory / f"{environment}{own_folders.UNFINISHED}"
         name = build_name(self._settings, environment)
         config = environment_container(image_id, environment, str(folder), self._settings)
         yield "building the model's Python environment from its requirements.txt"
         container_id = ""
         try:
-            await asyncio.to_thread(self._prepare_folder, folder, requirements)
+            await asyncio.to_thread(
+                own_folders.prepare, folder, requirements, self._settings.user_id
+            )
             await self._remove_left(name)
             container_id = await self._engine.create(name, config)
             await self._engine.start(container_id, name)
             async with aclosing(self._follow(container_id)) as lines:
                 async for line in lines:
                     yield line
-            await asyncio.to_thread(self._finish, folder, self._directory / environment)
+            await asyncio.to_thread(own_folders.finish, folder, environment)
         except TimeoutError:
             raise RefusedError(
                 Kind.DEADLINE_EXCEEDED,
@@ -143,7 +140,7 @@ class Environments:
             if container_id:
                 with contextlib.suppress(RefusedError):
                     await asyncio.shield(self._engine.remove(container_id, name))
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(own_folders.remove, self._directory, folder.name)
         log.info("environment.built", environment=environment)
 
     async def _follow(self, container_id: str) -> AsyncGenerator[str, None]:
@@ -179,37 +176,17 @@ class Environments:
         ):
             await self._engine.remove(str(left["Id"]), name)
 
-    def _prepare_folder(self, folder: Path, requirements: bytes) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        user, me = self._settings.user_id, os.geteuid()
-        if me not in (0, user):
-            raise OSError(
-                f"the launcher runs as user {me} and containers as {user}: run it as root or as "
-                f"{user}, or set user_id to {me}"
-            )
-        for path in (folder, folder / SCRATCH, folder / PACKAGES):
-            path.mkdir(parents=True)
-            if me == 0:
-                os.chown(path, user, user)
-        (folder / REQUIREMENTS).write_bytes(requirements)
-        (folder / REQUIREMENTS).chmod(0o644)
-
-    def _finish(self, folder: Path, target: Path) -> None:
-        shutil.rmtree(target, ignore_errors=True)
-        (folder / PACKAGES).rename(target)
-        os.utime(target)
-
     async def _prune(self) -> None:
         """Removes environments but for those in use, those being built and KEPT others."""
         try:
             used = await self._in_use()
         except RefusedError:
             return
-        for path in (await asyncio.to_thread(_by_use, self._directory, used))[KEPT:]:
-            if self._locks.setdefault(path.name, asyncio.Lock()).locked():
+        for name in (await asyncio.to_thread(own_folders.by_use, self._directory, used))[KEPT:]:
+            if self._locks.setdefault(name, asyncio.Lock()).locked():
                 continue
-            await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
-            log.info("environment.removed", environment=path.name)
+            await asyncio.to_thread(own_folders.remove, self._directory, name)
+            log.info("environment.removed", environment=name)
 
     async def _in_use(self) -> set[str]:
         """Ids of those that containers of this node have mounted, running or not."""
@@ -224,26 +201,3 @@ class Environments:
 
 def _mounts(container: Json) -> list[Json]:
     return list(container.get("Mounts") or ())
-
-
-def _use(target: Path) -> bool:
-    """Marks an environment as used now; False if there is none."""
-    if not target.is_dir():
-        return False
-    with contextlib.suppress(OSError):
-        os.utime(target)
-    return True
-
-
-def _unfinished(directory: Path) -> list[Path]:
-    return list(directory.glob("*.tmp"))
-
-
-def _by_use(directory: Path, used: set[str]) -> list[Path]:
-    """The environments that nothing uses, that used last first."""
-    found: dict[Path, float] = {}
-    for path in directory.iterdir() if directory.is_dir() else ():
-        if path.is_dir() and path.suffix != ".tmp" and path.name not in used:
-            with contextlib.suppress(FileNotFoundError):
-                found[path] = path.stat().st_mtime
-    return sorted(found, key=lambda path: found[path], reverse=True)

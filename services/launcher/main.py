@@ -31,7 +31,9 @@ from services.wire.channels import SERVER_OPTIONS
 
 log = structlog.get_logger()
 
+SERVICE_NAME = "forebay.v1.LauncherService"
 STOP_S = 5.0
+LOOK_INTERVAL_S = 5.0
 
 
 async def serve(settings: LauncherSettings, stopping: asyncio.Event) -> None:
@@ -61,22 +63,42 @@ async def _serve(
     server = grpc.aio.server(options=SERVER_OPTIONS)
     service = LauncherService(settings, engine, readiness, images, environments, replicas)
     add_LauncherServiceServicer_to_server(service, server)
-    health = Health(server, ["forebay.v1.LauncherService"])
+    health = Health(server, [SERVICE_NAME])
     socket.listen(server)
     try:
         await server.start()
-        # That it serves: whether the engine does is in GetLauncher, and not for a restart to mend.
+        # The process as a whole serves: an engine that does not is not for a restart to mend.
         await health.set_serving(True)
-        _, message = await readiness.look()
-        if message:
-            log.warning("not_usable", reason=message)
+        said = await _tell_use(readiness, health)
         log.info("listening", what="launcher", address=str(socket.path), node=settings.node)
         if settings.ready_file is not None:
             ready = {"pid": os.getpid(), "launcher": f"unix:{socket.path}"}
             process.write_atomically(settings.ready_file, json.dumps(ready))
-        await run_until(stopping, events=watching.run(), environments=environments.tidy())
+        await run_until(
+            stopping,
+            events=watching.run(),
+            environments=environments.tidy(),
+            use=_keep_telling(readiness, health, said),
+        )
     finally:
         await server.stop(STOP_S if stopping.is_set() else 0)
+
+
+async def _keep_telling(readiness: Readiness, health: Health, before: str) -> None:
+    while True:
+        await asyncio.sleep(LOOK_INTERVAL_S)
+        before = await _tell_use(readiness, health, before)
+
+
+async def _tell_use(readiness: Readiness, health: Health, before: str = "") -> str:
+    """Says in the health service whether replicas can be started, and in the log why not."""
+    _, message = await readiness.look()
+    await health.set_service(SERVICE_NAME, not message)
+    if message and message != before:
+        log.warning("not_usable", reason=message)
+    elif before and not message:
+        log.info("usable")
+    return message
 
 
 def main() -> None:

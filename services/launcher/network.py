@@ -43,7 +43,7 @@ class ReplicaNetwork:
             found = await self._engine.network(name)
         if found is None:
             raise RefusedError(Kind.UNAVAILABLE, f"the network {name} has gone again: try again")
-        check(name, found)
+        check(name, found, self._settings.isolate_network_from_host)
 
     def _wanted(self) -> dict[str, Any]:
         isolated = self._settings.isolate_network_from_host
@@ -57,8 +57,13 @@ class ReplicaNetwork:
         }
 
 
-def check(name: str, found: dict[str, Any]) -> None:
+def check(name: str, found: dict[str, Any], isolated: bool = False) -> None:
     """Checks that replicas may be put into a network.
+
+    Args:
+        name: of the network.
+        found: what the engine says of it.
+        isolated: it may have no address of this machine either.
 
     Raises:
         RefusedError: if they would reach beyond it.
@@ -75,4 +80,13 @@ def check(name: str, found: dict[str, Any]) -> None:
             Kind.FAILED_PRECONDITION,
             f"the network {name} has the driver {found.get('Driver')}: replicas need a bridge of "
             "this machine; name another with the setting network",
+        )
+    options = found.get("Options") or {}
+    if isolated and not options.items() >= _NO_ADDRESS_HERE.items():
+        raise RefusedError(
+            Kind.FAILED_PRECONDITION,
+            f"the network {name} has an address of this machine, so models in it could reach what "
+            f"listens here: take everything out of it and remove it (`docker network rm {name}`; "
+            "with compose `down`, then `up`), and it is made anew; or turn the setting "
+            "isolate_network_from_host off",
         )

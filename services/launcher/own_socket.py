@@ -80,9 +80,11 @@ def alone_on(path: Path, what: str) -> Iterator[None]:
         what: what it stands for, for the message.
 
     Raises:
-        OSError: if another launcher has it.
+        OSError: if another launcher has it, or it is a link.
     """
-    with path.open("w") as lock:
+    # The agent may write to that folder: a link of its would have any file emptied or made.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o600), "r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

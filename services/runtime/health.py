@@ -32,6 +32,14 @@ class Health:
         for name in self._names:
             await self._servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
 
+    async def set_service(self, name: str, serving: bool) -> None:
+        """Tells everyone who watches one of the services whether it serves.
+
+        It is for a server that answers while what it is there for cannot be done.
+        """
+        status = health_pb2.HealthCheckResponse.ServingStatus
+        await self._servicer.set(name, status.SERVING if serving else status.NOT_SERVING)
+
     async def follow(self, is_serving: Callable[[], bool]) -> None:
         """Tells everyone who watches whenever `is_serving` changes, for ever."""
         while True:

@@ -14,10 +14,10 @@ from services.runtime.health_probe import NotServingError, probe
 from tests.support.free_port import free_address
 
 
-async def probed(address: str, timeout_s: float = 4.0) -> str:
+async def probed(address: str, timeout_s: float = 4.0, service: str = "") -> str:
     """What is wrong with what listens at an address; empty if it serves."""
     try:
-        await asyncio.to_thread(probe, address, timeout_s)
+        await asyncio.to_thread(probe, address, timeout_s, service)
     except NotServingError as error:
         return str(error)
     return ""
@@ -40,12 +40,28 @@ async def test_a_grpc_server_is_asked_by_its_health_service(kind: str, tmp_path:
         await server.stop(0)
 
 
-async def test_a_grpc_server_without_health_serves_if_it_answers() -> None:
+async def test_a_grpc_server_without_health_does_not_say_that_it_serves() -> None:
     server = grpc.aio.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        assert not await probed(f"127.0.0.1:{port}")
+        assert "has no health service" in await probed(f"127.0.0.1:{port}")
+    finally:
+        await server.stop(0)
+
+
+async def test_one_service_of_a_server_is_asked_after_by_its_name() -> None:
+    server = grpc.aio.server()
+    health = Health(server, ["a.Service"])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        await health.set_serving(True)
+        assert not await probed(address, service="a.Service")
+        await health.set_service("a.Service", False)
+        assert "NOT_SERVING" in await probed(address, service="a.Service")
+        assert not await probed(address)
+        assert "does not serve b.Service" in await probed(address, service="b.Service")
     finally:
         await server.stop(0)
 

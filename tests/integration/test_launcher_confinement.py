@@ -11,6 +11,7 @@ import grpc.aio
 import pytest
 
 from forebay.v1 import launcher_pb2 as pb
+from services.launcher.environments import KEPT
 from services.launcher.folders import folders_of
 from services.launcher.request_check import check_start
 from services.launcher.settings import LauncherSettings
@@ -154,6 +155,20 @@ async def test_isolated_it_does_not_reach_this_machine_either(
                 listening.bind((gateway, 0))
 
 
+async def test_a_network_that_reaches_this_machine_is_not_used_where_none_may(
+    engine: EngineApi, image: str, mesh: str, tmp_path: Path
+) -> None:
+    made = {"Name": mesh, "Driver": "bridge", "Internal": True}
+    engine.call("POST", "networks/create", made)
+    settings: dict[str, Any] = {"isolate_network_from_host": True}
+    async with launcher(engine, tmp_path, image, mesh, **settings) as client:
+        found = await client.stub.GetLauncher(pb.GetLauncherRequest())
+        assert not found.usable
+        assert f"the network {mesh} has an address of this machine" in found.message
+        engine.remove_network(mesh)
+        assert (await client.stub.GetLauncher(pb.GetLauncherRequest())).usable
+
+
 async def test_no_port_is_published(client: LauncherClient, engine: EngineApi) -> None:
     container, _ = await started(client)
     found = engine.call("GET", f"containers/{container.container_id}/json")
@@ -201,6 +216,37 @@ async def test_a_link_in_place_of_a_folder_is_not_followed(client: LauncherClien
     error = await refusal(client, request)
     assert error.code() == grpc.StatusCode.PERMISSION_DENIED
     assert "is a link" in str(error.details())
+
+
+@pytest.mark.parametrize("where", ["launcher.lock", "environments"])
+async def test_a_link_where_the_launcher_writes_is_not_followed(
+    engine: EngineApi, image: str, mesh: str, tmp_path: Path, where: str
+) -> None:
+    """A launcher that is root would empty a file, or remove folders, of anybody's."""
+    precious = tmp_path / "precious"
+    for number in range(KEPT + 2):
+        (precious / f"folder-{number}.tmp").mkdir(parents=True)
+        (precious / f"folder-{number}").mkdir()
+    (precious / "file").write_text("precious")
+    before = sorted(path.name for path in precious.rglob("*"))
+    (tmp_path / "state").mkdir()
+    target = precious / "file" if where == "launcher.lock" else precious
+    (tmp_path / "state" / where).symlink_to(target)
+    if where == "launcher.lock":
+        with pytest.raises(OSError, match=r"launcher\.lock"):
+            async with launcher(engine, tmp_path, image, mesh):
+                pass
+    else:
+        async with launcher(engine, tmp_path, image, mesh) as client:
+            request = pb.PrepareEnvironmentRequest(
+                image_id=await client.image_id(), requirements=b"# none\n"
+            )
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                [_ async for _ in client.stub.PrepareEnvironment(request)]
+            assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+            assert "environments" in str(caught.value.details())
+    assert sorted(path.name for path in precious.rglob("*")) == before
+    assert (precious / "file").read_text() == "precious"
 
 
 async def test_an_image_that_is_not_on_the_list_is_not_run_by_its_id_either(

@@ -15,8 +15,10 @@ import grpc.aio
 import pytest
 
 from forebay.v1 import launcher_pb2 as pb
+from services.launcher import main
 from services.launcher.main import serve
 from services.launcher.settings import LauncherSettings
+from services.runtime.health_probe import NotServingError, probe
 from tests.support.docker_engine import (
     EngineApi,
     OwnEngine,
@@ -102,6 +104,30 @@ async def test_an_engine_that_is_down_is_a_state(
     assert "does not answer" in str(error.details())
     await scripted.listen()
     assert (await looked(client)).usable
+
+
+async def test_health_says_whether_the_engine_may_be_used(
+    client: LauncherClient, scripted: ScriptedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(main, "LOOK_INTERVAL_S", 0.2)
+
+    async def health(service: str = main.SERVICE_NAME) -> str:
+        try:
+            await asyncio.to_thread(probe, client.address, 4.0, service)
+        except NotServingError as error:
+            return str(error)
+        return "serves"
+
+    async def said(word: str) -> bool:
+        return word in await health()
+
+    assert await health() == "serves"
+    await scripted.cut()
+    await eventually(lambda: said("NOT_SERVING"), 15)
+    # The process itself is well: to start it again would mend nothing.
+    assert await health("") == "serves"
+    await scripted.listen()
+    await eventually(lambda: said("serves"), 15)
 
 
 async def test_an_engine_that_is_slow_is_given_up_in_time(

@@ -34,9 +34,13 @@ class LauncherClient:
     Attributes:
         stub: of the service.
         state_dir: the node's.
+        address: where the launcher listens.
     """
 
-    def __init__(self, channel: grpc.aio.Channel, state_dir: Path, default_image: str) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, state_dir: Path, default_image: str, address: str
+    ) -> None:
+        self.address = address
         self.stub: LauncherServiceStub = LauncherServiceStub(channel)
         self.state_dir = state_dir
         self._default_image = default_image
@@ -122,7 +126,7 @@ async def launcher(
     try:
         async with serving(serve, LauncherSettings, directory / "ready.json", **given) as ready:
             async with grpc.aio.insecure_channel(ready["launcher"]) as channel:
-                yield LauncherClient(channel, directory / "state", image)
+                yield LauncherClient(channel, directory / "state", image, ready["launcher"])
     finally:
         shutil.rmtree(short)
         if not keep and engine.answers():

@@ -23,10 +23,15 @@ for folder in /volumes/*; do
         *) echo "prepare.sh: whose is $folder?" >&2; exit 1 ;;
     esac
 done
-# The agent's, and its group's, which the launcher is in. Never their contents: what replicas'
-# containers have written there is theirs.
+# The launcher's, and of a group that the agent is in. Sticky: the agent keeps its own there, and
+# cannot put anything in the place of the launcher's. Never their contents: what replicas' containers
+# have written there is theirs.
 for folder in /node /node-*; do
     [ -d "$folder" ] || continue
-    chown 10001:10001 "$folder"
-    chmod 0770 "$folder"
+    chown 1000:10001 "$folder"
+    chmod 1770 "$folder"
+    if [ ! -e "$folder/environments" ]; then
+        mkdir -m 0755 "$folder/environments"
+        chown 1000:10001 "$folder/environments"
+    fi
 done

@@ -52,7 +52,7 @@ async def serve(settings: AutoscalerSettings, stopping: asyncio.Event) -> None:
     assignments = KvMirror(link, streams.assignments_bucket)
     server = grpc.aio.server(options=SERVER_OPTIONS)
     address = listen(server, settings.listen)
-    leadership = Leadership(link, assignments, clock, address)
+    leadership = Leadership(link, assignments, clock, settings.advertise or address)
     consumers = Consumers(link, deployments, settings.ack_wait_s)
     link.on_connected(consumers.ensure_all)
     changed = asyncio.Event()

@@ -30,6 +30,11 @@ class AutoscalerSettings(ServiceSettings):
         ports.AUTOSCALER,
         description="Where gRPC listens, as host:port; port 0: the kernel chooses.",
     )
+    advertise: Address | None = Field(
+        None,
+        description="Where other autoscalers and agents reach it, as host:port, told to them while "
+        "it leads. Unset: where it listens; set it if that is 0.0.0.0.",
+    )
     http_listen: Address | None = Field(
         None, description="Where Prometheus scrapes this autoscaler, as host:port; none: nowhere."
     )

@@ -55,8 +55,9 @@ class Agent:
         """Looks for what the node has and takes over what a former agent left running."""
         settings = self._around.settings
         self._accepted = self._word.read()
-        self._cpus = settings.cpus or node_resources.cpus()
-        self._memory_bytes = settings.memory_bytes or node_resources.memory_bytes()
+        cpus, memory_bytes = node_resources.offered(self._around.runtime.kind)
+        self._cpus = settings.cpus or cpus
+        self._memory_bytes = settings.memory_bytes or memory_bytes
         await self._gpus.open()
         await self._around.runtime.open()
         for directory in self._directories():

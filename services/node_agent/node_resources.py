@@ -5,8 +5,21 @@ from pathlib import Path
 
 import psutil
 
+from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, ReplicaRuntime
+
 _CGROUPS = Path("/sys/fs/cgroup")
 _OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def offered(runtime: ReplicaRuntime) -> tuple[float, int]:
+    """CPUs and memory in bytes of this node's replicas.
+
+    Children of this process share what it may use. Containers beside it do not: their share is the
+    machine's, however little this process was given in a container of its own.
+    """
+    if runtime == REPLICA_RUNTIME_DOCKER:
+        return float(os.cpu_count() or 1), int(psutil.virtual_memory().total)
+    return cpus(), memory_bytes()
 
 
 def cpus(cgroups: Path = _CGROUPS, own: Path = _OWN_CGROUP) -> float:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,14 +10,9 @@ from pydantic import AfterValidator, Field, ValidationInfo
 
 from services.runtime import ports
 from services.runtime.config import Address, ServiceSettings, service_config
+from services.runtime.node_name import default_node
 from services.wire import offered_volumes
 from services.wire.offered_volumes import OfferedVolume
-
-
-def default_node() -> str:
-    """This machine's host name, as far as a node may be called so."""
-    name = re.sub(r"[^a-z0-9-]", "-", socket.gethostname().lower().partition(".")[0]).strip("-")
-    return name[:63].strip("-") if re.match(r"[a-z]", name) else f"node-{name}"[:63].strip("-")
 
 
 def default_triton_home() -> Path:
@@ -98,14 +92,15 @@ class NodeAgentSettings(ServiceSettings):
         None,
         gt=0,
         le=4096,
-        description="CPUs that replicas may declare together. Unset: those this process may use.",
+        description="CPUs that replicas may declare together. Unset: those this process may use; "
+        "with runtime docker the machine's.",
     )
     memory_bytes: int | None = Field(
         None,
         ge=1,
         le=1 << 60,
         description="Memory that replicas may declare together, in bytes. Unset: the machine's, or "
-        "the limit of this process' control group if that is less.",
+        "with runtime process the limit of this agent's control group if that is less.",
     )
     resources: Annotated[dict[str, float], AfterValidator(_resources)] = Field(
         {},

@@ -129,6 +129,9 @@ def test_only_agents_are_in_the_replicas_network_which_has_no_way_out(
 ) -> None:
     config = read(*files)
     assert config["networks"]["replicas"]["internal"] is True
+    # Nor a way to what listens on this machine, behind the bridge's own address.
+    options = config["networks"]["replicas"]["driver_opts"]
+    assert options == {"com.docker.network.bridge.inhibit_ipv4": "true"}
     inside = {n for n, s in config["services"].items() if "replicas" in (s.get("networks") or {})}
     assert {kind(name) for name in inside} == {"node-agent"}
 
@@ -222,6 +225,24 @@ def test_a_fleet_keeps_streams_on_three_servers_and_all_its_processes_know() -> 
             said = service["environment"]
             assert said[f"FOREBAY_{module.upper()}_STREAM_REPLICAS"] == "3", name
             assert said[f"FOREBAY_{module.upper()}_NATS_URL"].count("nats://") == 3, name
+
+
+def test_each_autoscaler_tells_an_address_that_others_reach() -> None:
+    services = read("compose.yaml", "compose.fleet.yaml")["services"]
+    told = {
+        name: service["environment"]["FOREBAY_AUTOSCALER_ADVERTISE"].partition(":")[0]
+        for name, service in services.items()
+        if kind(name) == "autoscaler"
+    }
+    assert len(set(told.values())) == len(told) == 2
+    for name, host in told.items():
+        aliases = (services[name]["networks"]["mesh"] or {}).get("aliases", [])
+        assert host in (name, *aliases)
+        assert not any(
+            host in (other, *((services[other]["networks"]["mesh"] or {}).get("aliases", [])))
+            for other in told
+            if other != name
+        )
 
 
 def test_prometheus_scrapes_ports_that_are_listened_on() -> None:

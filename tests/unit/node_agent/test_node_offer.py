@@ -6,6 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, REPLICA_RUNTIME_PROCESS
 from services.node_agent import node_resources, simulated_gpus
 from services.node_agent.inventory import GpuInventory
 from services.node_agent.settings import NodeAgentSettings
@@ -87,6 +88,16 @@ def test_a_limit_of_any_control_group_above_counts(tmp_path: Path) -> None:
 def test_a_machine_without_control_groups_offers_all(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     assert node_resources.cpus(nowhere, nowhere) == len(os.sched_getaffinity(0))
+
+
+def test_containers_may_use_the_machine_however_little_their_agent_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(node_resources, "cpus", lambda: 0.5)
+    monkeypatch.setattr(node_resources, "memory_bytes", lambda: 1 << 20)
+    assert node_resources.offered(REPLICA_RUNTIME_PROCESS) == (0.5, 1 << 20)
+    machine = (os.cpu_count(), psutil.virtual_memory().total)
+    assert node_resources.offered(REPLICA_RUNTIME_DOCKER) == machine
 
 
 def test_resources_of_a_node_are_given_as_json() -> None:

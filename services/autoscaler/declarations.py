@@ -2,27 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from forebay.v1.deployment_pb2 import Deployment
 from services.autoscaler.assignments import spec_of
 from services.autoscaler.rollout import Spec
 from services.autoscaler.scaling.declared import rules_of
 from services.autoscaler.scaling.rules import Rules
-
-
-class Entry(Protocol):
-    """A kept deployment."""
-
-    @property
-    def value(self) -> bytes:
-        """The serialised Deployment."""
-        ...
-
-    @property
-    def revision(self) -> int:
-        """Rises with every change."""
-        ...
+from services.wire.kept import Entry
 
 
 @dataclass(frozen=True, slots=True)

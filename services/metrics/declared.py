@@ -2,26 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from google.protobuf.duration_pb2 import Duration
 
 from forebay.v1.deployment_pb2 import Deployment
 from forebay.v1.scaling_pb2 import Policy
-
-
-class Entry(Protocol):
-    """A kept deployment."""
-
-    @property
-    def value(self) -> bytes:
-        """The serialised Deployment."""
-        ...
-
-    @property
-    def revision(self) -> int:
-        """Rises with every change."""
-        ...
+from services.wire.kept import Entry
 
 
 @dataclass(frozen=True, slots=True)

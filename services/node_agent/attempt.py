@@ -16,6 +16,7 @@ from forebay.v1.envelope_pb2 import (
     Outcome,
     RequestEnvelope,
 )
+from services.node_agent.protobuf_fields import bytes_head
 from services.node_agent.shared_memory import SHARED_MEMORY, has_object
 from services.node_agent.triton_client import Metadata, TritonClient, TritonError
 from services.wire import outcomes
@@ -28,8 +29,8 @@ FETCH_TIMEOUT_S = 5.0
 ALIVE_TIMEOUT_S = 2.0
 MAX_MESSAGE_CHARACTERS = 4000
 
-_RAW_FIELD = b"\x3a"
-"""Tag of ModelInferRequest.raw_input_contents: field 7, length-delimited."""
+_RAW_INPUT_CONTENTS = 7
+"""Number of that field of ModelInferRequest."""
 
 # The whole message as Triton words it, so that nothing a caller or a model writes passes for it.
 _STUB_DIED = re.compile(
@@ -190,15 +191,5 @@ def _copied_body(claim: BodyClaim) -> bytes:
             tensor = os.pread(arena.fileno(), length, offset)
             if len(tensor) != length:
                 raise ValueError(f"the arena has no {length} bytes at {offset}")
-            parts += (_RAW_FIELD, _varint(length), tensor)
+            parts += (bytes_head(_RAW_INPUT_CONTENTS, length), tensor)
     return b"".join(parts)
-
-
-def _varint(value: int) -> bytes:
-    """A length as protobuf's wire format has it."""
-    digits = bytearray()
-    while value > 0x7F:
-        digits.append(value & 0x7F | 0x80)
-        value >>= 7
-    digits.append(value)
-    return bytes(digits)

@@ -7,11 +7,12 @@ two entries with one key the last counts.
 
 from functools import lru_cache
 
+from services.node_agent.protobuf_fields import bytes_head, number_field
+
 NAME = "forebay_attempt_timeout_ms"
 """Name of the parameter; an int64."""
 
 _PARAMETERS, _KEY, _VALUE, _INT64_PARAM = 4, 1, 2, 2
-_VARINT, _LENGTH_DELIMITED = 0, 2
 
 
 def with_timeout(body: bytes, timeout_ms: int) -> bytes:
@@ -26,18 +27,9 @@ def with_timeout(body: bytes, timeout_ms: int) -> bytes:
 
 @lru_cache(maxsize=256)
 def _entry(timeout_ms: int) -> bytes:
-    value = _field(_VALUE, _varint(_INT64_PARAM << 3 | _VARINT) + _varint(timeout_ms))
+    value = _field(_VALUE, number_field(_INT64_PARAM, timeout_ms))
     return _field(_PARAMETERS, _field(_KEY, NAME.encode()) + value)
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _varint(number << 3 | _LENGTH_DELIMITED) + _varint(len(content)) + content
-
-
-def _varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+    return bytes_head(number, len(content)) + content

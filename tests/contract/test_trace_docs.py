@@ -1,7 +1,10 @@
 """docs/traces.md names every span and every attribute."""
 
+import ast
+
 import pytest
 
+from services.autoscaler import origins
 from services.node_agent import trace_names
 from services.runtime import trace_words
 from tests.contract.tree import ROOT
@@ -20,7 +23,20 @@ def test_each_attribute_is_explained(word: str) -> None:
     assert f"`{word}`" in PAGE
 
 
-@pytest.mark.parametrize("name", constants(trace_names))
+def written() -> list[str]:
+    """Names of spans that are written where the spans are made."""
+    calls = [
+        node
+        for folder in ("services", "forebay")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if "telemetry.span(" in (text := path.read_text())
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "telemetry.span"
+    ]
+    return [c.args[0].value for c in calls if isinstance(c.args[0], ast.Constant)]
+
+
+@pytest.mark.parametrize("name", [*constants(trace_names), *written(), origins.SPAN])
 def test_each_span_is_explained(name: str) -> None:
     wanted = f"`{name}`"
     assert wanted in PAGE

@@ -45,6 +45,10 @@ test: $(INSTALLED_DEV) $(INSTALLED_KSERVE)  ## Run every test that can run on th
 test-unit: $(INSTALLED_DEV)  ## Run the tests without sockets and processes
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
+.PHONY: test-images
+test-images: $(INSTALLED_DEV)  ## Build the images that tests with containers run, on this machine's Docker
+	$(BIN)/python -m tests.compose.images
+
 .PHONY: test-compose
 test-compose: $(INSTALLED_DEV)  ## Run the compose files on this machine's Docker daemon, with faults
 	$(BIN)/python -m pytest tests/compose -m compose $(PYTEST_ARGS)

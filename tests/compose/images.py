@@ -1,4 +1,6 @@
-"""The images that the compose tests run, built from the repository and from packages.
+"""The images that tests with containers run, built from the repository and from packages.
+
+    python -m tests.compose.images
 
 The base is python:3.11-slim-bookworm where the daemon has it or can pull it; else a Debian that
 debootstrap makes, which takes root and about a minute. What is built is tagged
@@ -96,3 +98,7 @@ def _pulled(image: str) -> bool:
 def _run(*words: str) -> None:
     done = subprocess.run(words, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
     assert done.returncode == 0, f"{words[0]} failed: {(done.stdout + done.stderr)[-2000:]}"
+
+
+if __name__ == "__main__":
+    print(build())

@@ -34,7 +34,7 @@ from tests.support.leader import Leader
 from tests.support.serving import serving
 
 ROOT = Path(__file__).resolve().parents[2]
-IMAGE = "forebay/triton-cpu:local"
+IMAGE = "forebay-test/triton-cpu:local"
 DEPLOYMENT = "chaos"
 READY = ReplicaStatus.STATE_READY
 START_S = 60.0
@@ -55,7 +55,7 @@ def skip_without_engine() -> None:
     except FileNotFoundError:
         pytest.skip("there is no docker on this machine")
     except OSError as error:
-        pytest.skip(f"replicas cannot run in containers here: {error}")
+        pytest.skip(f"replicas cannot run in containers here (`make test-images` first): {error}")
 
 
 class ContainerNode:

@@ -267,9 +267,14 @@ def _memory() -> list:
         ),
         plot(
             "GPU utilisation",
-            "Of all GPUs of the mesh: which replica holds which, `forebay status` says.",
+            "Of the GPUs that its replicas hold, with whatever else runs on them.",
             "percentunit",
-            [Query("forebay_gpu_utilization_ratio", "{{node}} {{gpu}}")],
+            [
+                Query(
+                    f"forebay_gpu_utilization_ratio and on (node, gpu) forebay_gpu_replicas{_D}",
+                    "{{node}} {{gpu}}",
+                )
+            ],
             Look(width=8, most=1),
         ),
     ]

@@ -1,5 +1,6 @@
 """Metrics of nodes and GPUs. Pure."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -48,6 +49,7 @@ def node_metrics(snapshot: Snapshot) -> Iterator[Metric]:
     yield from _gpu_health(gpus)
     yield from _gpu_figures(gpus)
     yield from _gpu_errors(gpus)
+    yield _gpu_replicas(alive)
 
 
 def _presence(snapshot: Snapshot) -> Iterator[Metric]:
@@ -156,3 +158,20 @@ def _gpu_errors(gpus: list[tuple[str, Gpu]]) -> Iterator[Metric]:
         for number, count in sorted(gpu.xid_counts.items()):
             xid.add_metric([node, gpu.uuid, str(number)], count)
     yield from (ecc, xid)
+
+
+def _gpu_replicas(alive: list[tuple[str, Node]]) -> Metric:
+    held = Counter(
+        (names.deployment_id(replica.deployment), node_id, uuid)
+        for node_id, node in alive
+        for replica in node.replicas
+        for uuid in replica.gpu_uuids
+    )
+    family = GaugeMetricFamily(
+        "forebay_gpu_replicas",
+        "Replicas of the deployment that hold the GPU or a share of it.",
+        labels=["deployment", "node", "gpu"],
+    )
+    for labels, count in sorted(held.items()):
+        family.add_metric(list(labels), count)
+    return family

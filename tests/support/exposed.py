@@ -117,6 +117,7 @@ def report(traced: bool = False, **fields: object) -> NodeReport:
         service_time=waits,
         attempt_counts={"ok": 0},
         startup_time=Duration(seconds=3),
+        gpu_uuids=["GPU-1"],
         gpu_memory_used_bytes=6 << 30,
     )
     known: dict[str, object] = {

@@ -4,7 +4,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as plain
 from prometheus_client.samples import Exemplar, Timestamp
 
-from forebay.v1.node_pb2 import REPLICA_RUNTIME_UNSPECIFIED, Gpu
+from forebay.v1.node_pb2 import REPLICA_RUNTIME_UNSPECIFIED, Gpu, Histogram, ReplicaStatus
 from tests.support.exposed import (
     OPENMETRICS,
     TRACE_ID,
@@ -74,6 +74,29 @@ def test_of_a_gpu_that_is_lost_nothing_is_measured_and_its_errors_stay() -> None
     assert 'forebay_gpu_xid_errors_total{gpu="GPU-1",node="node-a",xid="31"} 2.0' in text
     assert "forebay_gpu_temperature_celsius{" not in text
     assert "forebay_gpu_memory_used_bytes{" not in text
+
+
+def test_which_deployments_use_a_gpu_is_told() -> None:
+    none = Histogram(bounds_s=[1], counts=[0, 0])
+    replicas = [
+        ReplicaStatus(
+            replica_id=f"{name}-{n}",
+            deployment=f"deployments/{name}",
+            state=ReplicaStatus.STATE_READY,
+            gpu_uuids=uuids,
+            queue_wait=none,
+            service_time=none,
+        )
+        for n, (name, uuids) in enumerate(
+            [("add", ["GPU-1"]), ("add", ["GPU-1"]), ("big", ["GPU-1", "GPU-2"]), ("cpu", [])]
+        )
+    ]
+    text = exposed(replicas=replicas)
+    assert [line for line in text.splitlines() if line.startswith("forebay_gpu_replicas{")] == [
+        'forebay_gpu_replicas{deployment="add",gpu="GPU-1",node="node-a"} 2.0',
+        'forebay_gpu_replicas{deployment="big",gpu="GPU-1",node="node-a"} 1.0',
+        'forebay_gpu_replicas{deployment="big",gpu="GPU-2",node="node-a"} 1.0',
+    ]
 
 
 def test_what_nvml_does_not_tell_of_a_gpu_is_absent() -> None:

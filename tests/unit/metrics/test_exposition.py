@@ -77,7 +77,7 @@ def test_of_a_gpu_that_is_lost_nothing_is_measured_and_its_errors_stay() -> None
 
 
 def test_which_deployments_use_a_gpu_is_told() -> None:
-    none = Histogram(bounds_s=[1], counts=[0, 0])
+    none = Histogram(bounds_s=[0.1, 1], counts=[0, 0, 0])
     replicas = [
         ReplicaStatus(
             replica_id=f"{name}-{n}",

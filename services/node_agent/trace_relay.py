@@ -32,6 +32,12 @@ MAX_BODY_BYTES = 4 << 20
 MAX_WAITING = 8
 """Bodies that are here at once."""
 
+MAX_CONNECTIONS = 256
+"""From all containers together: a model may open as many as it has ports, and each takes memory."""
+
+READ_S = 5.0
+"""How long a body may take to come: it holds up one of those that are here at once."""
+
 BYTES_PER_S = 8 << 20
 """Of all Tritons together, over the last seconds: about 14,000 spans, of 4,500 calls."""
 
@@ -82,6 +88,7 @@ class TraceRelay:
         self._waiting = 0
         self._one_at_a_time = asyncio.Lock()
         self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
         self._said_s = -SAY_EVERY_S
         self.url = ""
         self.dropped_count = 0
@@ -103,16 +110,18 @@ class TraceRelay:
         await self._runner.setup()
         host, port = ports.split(listen)
         for candidate in [_remembered(port_file), 0] if port == 0 else [port]:
-            site = web.TCPSite(self._runner, host, candidate)
             try:
-                await site.start()
+                self._server = await asyncio.get_running_loop().create_server(
+                    self._connected, host, candidate
+                )
             except OSError as error:
                 if candidate and port == 0:
                     continue
                 await self._runner.cleanup()
                 raise ports.AddressError(f"trace_relay_listen = {listen}: {error}") from error
             break
-        bound = self._runner.addresses[0]
+        assert self._server is not None, "a port is always tried"
+        bound = self._server.sockets[0].getsockname()
         await asyncio.to_thread(port_file.write_text, str(bound[1]))
         # Where the processes of this machine find it; containers are told another name by theirs.
         near = "127.0.0.1" if host in {"0.0.0.0", "::"} else host
@@ -120,8 +129,19 @@ class TraceRelay:
 
     async def close(self) -> None:
         """Ends, once what came is passed on."""
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
+
+    def _connected(self) -> asyncio.BaseProtocol:
+        assert self._runner is not None
+        server = self._runner.server
+        assert server is not None, "it was set up"
+        if len(server.connections) >= MAX_CONNECTIONS:
+            self._dropped(1, f"{MAX_CONNECTIONS} connections are open")
+            return _Closed()
+        return server()
 
     async def _post(self, request: web.Request) -> web.Response:
         size = request.content_length
@@ -132,11 +152,14 @@ class TraceRelay:
             return self._refused(429, "too much at once")
         self._waiting += 1
         try:
-            body = await request.read()
+            async with asyncio.timeout(READ_S):
+                body = await request.read()
             as_json = request.content_type == "application/json"
             async with self._one_at_a_time:
                 # Some milliseconds for a full batch, which the event loop has no time for.
                 dropped = await asyncio.to_thread(self._pass_on, body, as_json)
+        except TimeoutError:
+            return self._refused(408, f"a body comes within {READ_S:g} s")
         except (ValueError, KeyError, TypeError, AttributeError, DecodeError) as error:
             return self._refused(400, f"not OTLP: {type(error).__name__}")
         finally:
@@ -164,6 +187,13 @@ class TraceRelay:
         if now_s - self._said_s >= SAY_EVERY_S:
             self._said_s = now_s
             log.warning("trace_relay.dropped", since_start=self.dropped_count, reason=why)
+
+
+class _Closed(asyncio.Protocol):
+    """One connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def _of_protobuf(body: bytes) -> dict[str, Any]:

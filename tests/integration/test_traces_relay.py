@@ -1,6 +1,7 @@
 """The relay takes what Tritons send of the calls they were sent, and cannot be overrun."""
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -147,3 +148,35 @@ async def test_where_another_listens_a_free_port_is_taken_or_the_setting_is_name
     taken = relay.url.split("/")[2]
     with pytest.raises(ports.AddressError, match=f"trace_relay_listen = {taken}"):
         await TraceRelay("node-3", calls, SystemClock()).open(taken, tmp_path / "third")
+
+
+async def test_a_model_that_opens_all_it_can_costs_a_bounded_number_of_connections(
+    relay: TraceRelay, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_relay, "MAX_CONNECTIONS", 3)
+    port = int(relay.url.split(":")[2].partition("/")[0])
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await reader.read() == b""
+    writer.close()
+    for _, one in held:
+        one.close()
+
+    async def taken() -> bool:
+        with contextlib.suppress(aiohttp.ClientError):
+            return await post(http, relay, json=sent()) == 200
+        return False
+
+    await eventually(taken)
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    relay: TraceRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace_relay, "READ_S", 0.2)
+    port = int(relay.url.split(":")[2].partition("/")[0])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n")
+    async with asyncio.timeout(5):
+        assert b"408" in await reader.readline()
+    writer.close()

@@ -79,8 +79,8 @@ async def nodes(where: Where, output: Output) -> None:
     if rows := gpu_rows(found):
         _print_used(_GPU_COLUMNS, rows)
     # Sentences, for which no column of a table has room.
-    if notes := [(node_id(node.name), note) for node in found if (note := _note(node))]:
-        print_table(("\nNODE", "NOTE"), notes)
+    if notes := notes_of(found):
+        print_table(("\nNODE", "\nNOTE"), notes)
 
 
 async def demand(where: Where, output: Output) -> None:
@@ -125,10 +125,6 @@ def _print_used(columns: Sequence[str], rows: Sequence[Sequence[str]], empty: st
     print_table([columns[i] for i in used], kept, empty)
 
 
-def _note(node: Node) -> str:
-    return "; ".join(said for said in (node.runtime_message, node.gpu_message) if said)
-
-
 def _node_row(node: Node) -> tuple[str, ...]:
     on_slots = sum(not replica.gpu_uuids for replica in node.replicas)
     reported = node.last_report_time.ToDatetime().strftime("%H:%M:%S")
@@ -153,9 +149,22 @@ def _gpus_in_use(node: Node) -> str:
     return f"{round(held, 3):g}/{len(node.gpus)}" if node.gpus or held else "none"
 
 
+def notes_of(nodes: Sequence[Node]) -> list[tuple[str, str]]:
+    """What is to be said of nodes and their GPUs, each with the node's id."""
+    shared = _shared(nodes)
+    found: list[tuple[str, str]] = []
+    for node in nodes:
+        name = node_id(node.name)
+        found += [(name, said) for said in (node.runtime_message, node.gpu_message) if said]
+        for gpu in node.gpus:
+            said = "; ".join(filter(None, (gpu.health_message, shared.get(gpu.uuid, ""))))
+            if said:
+                found.append((name, f"{_short(gpu.uuid)}: {said}"))
+    return found
+
+
 def gpu_rows(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
     """One row for each GPU of each node: how full, busy, warm and well it is."""
-    shared = _shared(nodes)
     return [
         (
             _short(gpu.uuid),
@@ -165,7 +174,7 @@ def gpu_rows(nodes: Sequence[Node]) -> list[tuple[str, ...]]:
             _busy(gpu),
             f"{gpu.temperature_celsius:.0f}" if gpu.HasField("temperature_celsius") else "",
             _power(gpu),
-            _health(gpu, shared.get(gpu.uuid, "")),
+            _HEALTH.get(gpu.health, "ok"),
         )
         for node in nodes
         for gpu in node.gpus
@@ -203,12 +212,6 @@ def _power(gpu: Gpu) -> str:
         return ""
     limit = f" of {gpu.power_limit_watts:.0f}" if gpu.HasField("power_limit_watts") else ""
     return f"{gpu.power_watts:.0f}{limit} W"
-
-
-def _health(gpu: Gpu, shared: str) -> str:
-    word = _HEALTH.get(gpu.health, "ok")
-    said = f"{word}: {gpu.health_message}" if gpu.health_message else word
-    return f"{said}; {shared}" if shared else said
 
 
 def _shared(nodes: Sequence[Node]) -> dict[str, str]:

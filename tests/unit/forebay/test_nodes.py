@@ -4,8 +4,10 @@ import asyncio
 import json
 
 import pytest
+from rich.console import Console
 
 from forebay.cli import nodes as command
+from forebay.cli import output
 from forebay.cli.link import Where
 from forebay.cli.output import Output
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, Gpu, Node, ReplicaStatus
@@ -59,13 +61,15 @@ def test_a_cordoned_gpu_says_why() -> None:
     lost = Gpu(uuid=UUID, memory_total_bytes=24 * GIB, health=Gpu.HEALTH_LOST)
     assert set(command.gpu_rows([node("a", lost)])[0][3:-1]) == {""}
     faulty = gpu(uuid="GPU-2", health=Gpu.HEALTH_FAULTY, health_message="Xid 79: fell off the bus")
-    assert health(node("a", lost, faulty)) == ["lost", "faulty: Xid 79: fell off the bus"]
+    assert health(node("a", lost, faulty)) == ["lost", "faulty"]
+    assert command.notes_of([node("a", lost, faulty)]) == [("a", "GPU-2: Xid 79: fell off the bus")]
 
 
 def test_a_gpu_of_two_agents_says_through_which_it_is_used() -> None:
     holder = node("b", gpu(), replicas=[ReplicaStatus(gpu_uuids=[UUID])])
-    said = "ok; nodes a and b report it: used through b"
-    assert health(node("a", gpu()), holder) == [said, said]
+    assert health(node("a", gpu()), holder) == ["ok", "ok"]
+    said = "GPU-5f9cabcd: nodes a and b report it: used through b"
+    assert command.notes_of([node("a", gpu()), holder]) == [("a", said), ("b", said)]
 
 
 def test_the_tables_fit_a_terminal_and_json_has_all(
@@ -89,7 +93,10 @@ def test_the_tables_fit_a_terminal_and_json_has_all(
     asyncio.run(command.nodes(Where(), Output.TABLE))
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert " ".join(lines[1].split()) == "gpu-node-1 active docker 0/2 0/1 8 64 GiB 0 never"
-    assert " ".join(lines[-1].split()) == "gpu-node-1 the launcher is away; 1 GPU is lost"
+    assert [" ".join(line.split()) for line in lines[-2:]] == [
+        "gpu-node-1 the launcher is away",
+        "gpu-node-1 1 GPU is lost",
+    ]
     assert max(map(len, lines)) <= 100
     asyncio.run(command.nodes(Where(), Output.JSON))
     (told,) = json.loads(capsys.readouterr().out)
@@ -100,3 +107,23 @@ def test_the_tables_fit_a_terminal_and_json_has_all(
     assert told_gpu["processes"][0]["replica_id"] == "add-1"
     assert told_gpu["ecc_corrected_count"] is None
     assert (told_gpu["temperature_celsius"], told_gpu["power_limit_watts"]) == (61.4, 72)
+
+
+def test_on_a_terminal_of_80_columns_no_word_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = [
+        node(name, gpu(product_name="NVIDIA A100-SXM4-40GB"), slot_count=2, cpus=8.0)
+        for name in ("node-1", "node-2")
+    ]
+
+    async def listed(_: Where) -> list[Node]:
+        return shown
+
+    monkeypatch.setattr(command, "list_nodes", listed)
+    monkeypatch.setattr(output, "out", lambda: Console(width=80))
+    asyncio.run(command.nodes(Where(), Output.TABLE))
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    words = set(printed.split())
+    assert {"node-1", "active", "REPLICAS", "GPU-5f9cabcd", "CELSIUS", "HEALTH", "NVIDIA"} <= words

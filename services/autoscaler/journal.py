@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import nats.errors
 import nats.js.errors
 import structlog
+from google.protobuf.message import DecodeError
 from nats.aio.msg import Msg
 from nats.js.api import DeliverPolicy, RawStreamMsg
 
@@ -87,7 +88,7 @@ class Journal:
                 self._dropped = 0
 
     async def get(self, deployment: str, number: int) -> ScaleDecision | None:
-        """A decision; None if there is none of that number, or not any more.
+        """A decision; None if there is none of that number that can be read, or not any more.
 
         Raises:
             nats.errors.Error: if NATS cannot be reached.
@@ -118,7 +119,8 @@ class Journal:
         found = await self._of(deployment)
         older = [m for m in reversed(found) if before is None or (m.seq or 0) < before]
         more = len(older) > size
-        return [_decision(m) for m in older[:size]], (older[size - 1].seq if more else None)
+        made = [made for m in older[:size] if (made := _decision(m)) is not None]
+        return made, (older[size - 1].seq if more else None)
 
     @asynccontextmanager
     async def following(self, deployment: str) -> AsyncIterator[AsyncIterator[ScaleDecision]]:
@@ -162,10 +164,11 @@ class Journal:
         gaps = 0
         while number and number >= info.state.first_seq and len(found) < size and gaps < MAX_GAPS:
             message = await self._read(number)
-            if message is None:
+            decision = _decision(message) if message is not None else None
+            if decision is None:
                 gaps += 1
             else:
-                found.append(_decision(message))
+                found.append(decision)
             number -= 1
         more = number and number >= info.state.first_seq
         return found, (number + 1 if more else None)
@@ -185,19 +188,24 @@ class Journal:
 async def _decisions(messages: AsyncIterator[Msg]) -> AsyncIterator[ScaleDecision]:
     async for message in messages:
         number = message.metadata.sequence.stream
-        yield _named(ScaleDecision.FromString(message.data), message.subject, number)
+        decision = _read_decision(message.data, message.subject, number)
+        if decision is not None:
+            yield decision
 
 
-def _decision(message: RawStreamMsg) -> ScaleDecision:
-    return _named(
-        ScaleDecision.FromString(message.data or b""), message.subject or "", message.seq or 0
-    )
+def _decision(message: RawStreamMsg) -> ScaleDecision | None:
+    return _read_decision(message.data or b"", message.subject or "", message.seq or 0)
 
 
-def _named(decision: ScaleDecision, subject: str, number: int) -> ScaleDecision:
-    """The decision with its name, which only the stream knows."""
-    deployment = subject.rpartition(".")[2]
-    decision.name = _name(deployment, number)
+def _read_decision(data: bytes, subject: str, number: int) -> ScaleDecision | None:
+    """The decision with its name, which only the stream knows; None if it cannot be read."""
+    try:
+        decision: ScaleDecision = ScaleDecision.FromString(data)
+    except DecodeError:
+        # One that is spoilt must not hide all others.
+        log.warning("journal.malformed", number=number)
+        return None
+    decision.name = _name(subject.rpartition(".")[2], number)
     return decision
 
 

@@ -50,6 +50,23 @@ async def test_a_busy_deployment_hides_no_other_one(tmp_path: Path) -> None:
             assert await _all(journal, "nobody", 2) == []
 
 
+async def test_a_decision_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    with NatsServer(tmp_path / "nats") as server:
+        async with linked(server.url) as link:
+            journal = Journal(link)
+            await streams.ensure_decisions(link.jetstream)
+            await _fill(link, "add", 1)
+            async with journal.following("") as decisions:
+                await link.jetstream.publish(subjects.decision("add"), b"\xff\xff")
+                await _fill(link, "add", 1)
+                async with asyncio.timeout(30):
+                    assert (await anext(decisions)).name == "deployments/add/decisions/3"
+            kept = [f"deployments/add/decisions/{number}" for number in (3, 1)]
+            for deployment in ("", "add"):
+                assert await _all(journal, deployment, 1) == kept
+            assert await journal.get("add", 2) is None
+
+
 async def test_what_is_appended_while_nats_is_away_is_written_when_it_is_back(
     tmp_path: Path,
 ) -> None:

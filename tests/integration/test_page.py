@@ -124,11 +124,13 @@ async def test_a_decision_that_cannot_be_read_hides_no_other(mesh: ControlPlane)
 
     async def listed() -> dict[str, Any]:
         answer = await told(mesh, "/api/deployments/add")
-        return next(d for d in answer["decisions"] if d["after"] == 7)
+        return {d["after"]: d for d in answer["decisions"]}[7]
 
-    decision = await eventually(listed)
-    assert len(decision["reason"]) == 300
-    await _purge(mesh)
+    try:
+        decision = await eventually(listed)
+        assert len(decision["reason"]) == 300
+    finally:
+        await _purge(mesh)
 
 
 async def _purge(mesh: ControlPlane) -> None:

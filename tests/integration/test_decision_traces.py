@@ -2,23 +2,15 @@
 
 from pathlib import Path
 
-import pytest
-
-from services.runtime import telemetry
 from tests.support.agent import Agent
 from tests.support.control_plane import control_plane
 from tests.support.eventually import eventually
 from tests.support.otlp_receiver import OtlpReceiver, attributes
 
 
-async def test_a_rise_is_a_trace_that_its_assignments_go_on_with(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_rise_is_a_trace_that_its_assignments_go_on_with(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
-        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-        telemetry.configure("autoscaler")
-        try:
+        with receiver.told_by("autoscaler"):
             async with control_plane(tmp_path) as mesh:
                 agent = await mesh.agent(Agent("a"))
                 await mesh.create("add", replicas=2)
@@ -27,10 +19,6 @@ async def test_a_rise_is_a_trace_that_its_assignments_go_on_with(
                 await mesh.ready("add", 1)
                 (kept,) = agent.assignments
                 await eventually(lambda: receiver.named("scale decision"))
-        finally:
-            telemetry.shutdown()
-            monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
-            telemetry.configure("autoscaler")
         # A fall brings no replica, and has no span.
         (span,) = receiver.named("scale decision")
         assert (span.parent_span_id, span.kind) == (b"", span.SPAN_KIND_INTERNAL)

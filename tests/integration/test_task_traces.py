@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from services.runtime import telemetry
 from tests.support.eventually import eventually
 from tests.support.otlp_receiver import OtlpReceiver
 from tests.support.task_service import TaskStation, submission, task_station
@@ -14,18 +13,9 @@ PARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as receiver:
-        with monkeypatch.context() as patch:
-            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
-            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-            telemetry.configure("router")
-        try:
-            yield receiver
-        finally:
-            telemetry.shutdown()
-            # Off again: the environment names no exporter now.
-            telemetry.configure("router")
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver, receiver.told_by("router"):
+        yield receiver
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 import forebay
 from forebay.v1.inference_pb2 import InferRequest
-from services.runtime import telemetry
 from tests.support.chaos_model import write_chaos
 from tests.support.eventually import eventually
 from tests.support.forebay_up import ForebayUp
@@ -42,20 +41,10 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver) -> It
 
 
 @pytest.fixture
-def client(
-    mesh: ForebayUp, receiver: OtlpReceiver, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[forebay.Client]:
+def client(mesh: ForebayUp, receiver: OtlpReceiver) -> Iterator[forebay.Client]:
     """A client whose process exports spans."""
-    with monkeypatch.context() as patch:
-        patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
-        patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
-        telemetry.configure("client")
-    try:
-        with forebay.Client(mesh.mesh["router"]) as client:
-            yield client
-    finally:
-        telemetry.shutdown()
-        telemetry.configure("client")
+    with receiver.told_by("client"), forebay.Client(mesh.mesh["router"]) as client:
+        yield client
 
 
 def word(text: str) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from services.node_agent import trace_relay
 from services.node_agent.recent_calls import RecentCalls
 from services.node_agent.trace_relay import TraceRelay
-from services.runtime import ports, telemetry
+from services.runtime import ports
 from services.runtime.clock import SystemClock
 from tests.support.eventually import eventually
 from tests.support.otlp_receiver import OtlpReceiver
@@ -22,17 +22,9 @@ from tests.unit.node_agent.test_triton_spans import CALL, TRACE, sent
 
 
 @pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as receiver:
-        with monkeypatch.context() as patch:
-            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{receiver.port}")
-            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-            telemetry.configure("node_agent")
-        try:
-            yield receiver
-        finally:
-            telemetry.shutdown()
-            telemetry.configure("node_agent")
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as receiver, receiver.told_by("node_agent"):
+        yield receiver
 
 
 @pytest.fixture

@@ -1,13 +1,17 @@
 """A real OTLP receiver over gRPC that keeps what it is sent."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent import futures
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from services.runtime import telemetry
 
 
 class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
@@ -51,6 +55,20 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
     def named(self, name: str) -> list[Span]:
         """All spans of a name."""
         return [span for _, span in list(self.spans) if span.name == name]
+
+    @contextmanager
+    def told_by(self, service: str) -> Iterator[None]:
+        """Has this process send its spans here, in the block, as a service."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{self.port}")
+            patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+            telemetry.configure(service)
+        try:
+            yield
+        finally:
+            telemetry.shutdown()
+            # Off again: the environment names no exporter now.
+            telemetry.configure(service)
 
     def __enter__(self) -> "OtlpReceiver":
         self._server.start()

@@ -177,7 +177,7 @@ async def test_a_fatal_xid_under_load_costs_one_gpu_and_no_answer(mesh: Mesh) ->
     assert moved_s < CORDON_S
     assert seen.failed == []
     gaps = np.diff(np.array(seen.answered))
-    assert gaps.max() < 2.0, "the other replicas keep serving"
+    assert gaps.max() < CORDON_S, "the other replicas keep serving"
     for uuid in set(before) - {failing}:
         assert (after[uuid].replica_id, after[uuid].start_count) == (
             before[uuid].replica_id,

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,6 +119,41 @@ async def test_whatever_is_killed_every_call_and_task_comes_to_its_end(chaos: St
     assert await mapping == [f"say {index}" for index in range(TASKS)]
     callers.stop()
     await calling
+
+
+_REACHED = """
+import socket, sys
+for where in sys.argv[1:]:
+    host, _, port = where.partition(":")
+    try:
+        socket.create_connection((host, int(port)), 3).close()
+    except OSError:
+        continue
+    print(where)
+"""
+
+
+async def test_a_replica_reaches_its_agents_receiver_of_spans_and_nothing_else(
+    chaos: Stack,
+) -> None:
+    callers = Callers(chaos.addresses["router"])
+    calling = asyncio.create_task(callers.run(1))
+    try:
+        await answers(callers, 5)
+        (replica, *_) = await asyncio.to_thread(chaos.replicas)
+        (network,) = json.loads(docker("network", "inspect", f"{chaos.project}-replicas"))
+        gateway = network["IPAM"]["Config"][0]["Gateway"]
+        inside = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        nats = docker("inspect", "--format", inside, chaos.container("nats"))
+        with socket.create_server(("0.0.0.0", 0)) as of_this_machine:
+            port = of_this_machine.getsockname()[1]
+            targets = ["node-agent:4318", "node-agent:7706", f"{gateway}:{port}", f"{nats}:4222"]
+            command = ("exec", replica, "python3", "-c", _REACHED, *targets)
+            reached = await asyncio.to_thread(docker, *command)
+    finally:
+        callers.stop()
+        await calling
+    assert reached.split() == ["node-agent:4318"]
 
 
 async def test_the_trace_of_a_call_has_every_hop(chaos: Stack) -> None:

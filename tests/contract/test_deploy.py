@@ -65,6 +65,18 @@ def test_nothing_has_more_rights_than_it_needs(files: tuple[str, ...]) -> None:
 
 
 @every_combination
+def test_what_runs_as_another_user_cannot_be_touched(files: tuple[str, ...]) -> None:
+    """With GPUs an agent sees every process of the machine."""
+    users: dict[str, set[str]] = {}
+    for name, service in read(*files)["services"].items():
+        users.setdefault(kind(name), set()).add(service["user"].partition(":")[0])
+    for alone in ("node-agent", "launcher", "nats"):
+        if alone in users:
+            others = [found for name, found in users.items() if name not in (alone, "triton")]
+            assert all(users[alone].isdisjoint(found) for found in others), alone
+
+
+@every_combination
 def test_nothing_can_take_all_of_the_machine(files: tuple[str, ...]) -> None:
     for name, service in read(*files)["services"].items():
         limits = service["deploy"]["resources"]["limits"]

@@ -119,6 +119,38 @@ def test_init_of_a_node_uses_the_meshs_credentials_and_makes_no_others(
     assert [file.name for file in (tmp_path / "secrets").iterdir()] == ["nats_credentials"]
 
 
+@pytest.mark.parametrize(
+    ("stores", "forgotten"), [([False], True), ([True], False), ([True, False], False), ([], False)]
+)
+def test_nodes_forget_a_queue_that_begins_anew(
+    tmp_path: Path, stores: list[bool], forgotten: bool
+) -> None:
+    words = [tmp_path / node / "accepted.json" for node in ("node", "node-2")]
+    for word in words:
+        word.parent.mkdir()
+        word.write_text("{}")
+    (tmp_path / "volumes" / "launcher").mkdir(parents=True)
+    for number, kept in enumerate(stores):
+        (tmp_path / "volumes" / f"nats-{number}" / ("jetstream" if kept else ".")).mkdir(
+            parents=True, exist_ok=True
+        )
+    # Who owns what takes root to say.
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "chown").write_text("#!/bin/sh\n")
+    (programs / "chown").chmod(0o755)
+    subprocess.run(
+        ["sh", DEPLOY / "prepare.sh", tmp_path],
+        env={"PATH": f"{programs}:{os.environ['PATH']}"},
+        check=True,
+        timeout=30,
+    )
+    assert [word.exists() for word in words] == [not forgotten] * 2
+    for word in words:
+        assert (word.parent / "environments").is_dir()
+        assert stat.S_IMODE(word.parent.stat().st_mode) == 0o1770
+
+
 @pytest.mark.parametrize("name", ["nats-server.conf", "cluster.conf"])
 def test_nats_server_accepts_its_configuration(tmp_path: Path, engine: Path, name: str) -> None:
     nats_server = find_binary()

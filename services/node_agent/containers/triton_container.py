@@ -159,14 +159,19 @@ class TritonContainer:
         await end(self._watching, self._logging)
 
     async def _watch(self) -> None:
+        said = ""
         while True:
             try:
                 async with aclosing(self._link.watch(self.replica_id)) as containers:
                     async for container in containers:
+                        said = ""
                         if self._has_ended(container):
                             return
             except (RuntimeAwayError, StartRefusedError) as error:
-                log.info("container.not_watched", replica=self.replica_id, reason=str(error))
+                # A launcher may be away for hours.
+                if str(error) != said:
+                    said = str(error)
+                    log.info("container.not_watched", replica=self.replica_id, reason=said)
             await asyncio.sleep(WATCH_RETRY_S)
 
     def _has_ended(self, container: ReplicaContainer) -> bool:

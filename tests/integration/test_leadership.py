@@ -74,6 +74,16 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
         assert terms == sorted(set(terms)), "a term was taken twice"
 
 
+@pytest.fixture
+async def control(tmp_path: Path) -> AsyncIterator[ControlPlane]:
+    """Metrics, and no autoscaler yet."""
+    async with AsyncExitStack() as stack:
+        nats_server = stack.enter_context(NatsServer(tmp_path / "nats"))
+        mesh = ControlPlane(nats_server, tmp_path, stack)
+        await mesh.start()
+        yield mesh
+
+
 @asynccontextmanager
 async def mirrored(url: str) -> AsyncIterator[KvMirror]:
     """The assignments as one more process has read them; it does not follow them further."""
@@ -99,6 +109,20 @@ async def test_a_standby_serves_all_but_assignments_and_names_the_leader(pair: P
         await pair.mesh.create("add", replicas=2)
         await pair.mesh.ready("add", 2)
         assert len(node.assignments) == 2
+
+
+async def test_a_leader_is_known_by_the_address_that_it_advertises(
+    tmp_path: Path, control: ControlPlane
+) -> None:
+    async with control.autoscaling(advertise="autoscaler-1:7702"):
+        other = running_autoscaler(tmp_path / "other", control.nats.url, control.metrics)
+        async with other as standby:
+
+            async def told() -> bool:
+                said = "this autoscaler stands by; autoscaler-1:7702 leads"
+                return await standby.refusal() == said
+
+            await eventually(told)
 
 
 async def test_a_standby_says_what_the_leader_knows_of_missing_machines(pair: Pair) -> None:

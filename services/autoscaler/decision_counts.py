@@ -1,6 +1,6 @@
 """How often each deployment was scaled, and when last. Pure: decisions bring their time along."""
 
-from collections.abc import Collection
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from forebay.v1.scaling_pb2 import ScaleDecision
@@ -47,10 +47,13 @@ class DecisionCounts:
             counted.down += 1
         counted.last_s = decision.decide_time.ToNanoseconds() / 1e9
 
-    def of(self, deployments: Collection[str]) -> dict[str, Counted]:
-        """The counts of the given deployments, copied; those of all others are forgotten."""
-        for gone in self._counted.keys() - set(deployments):
+    def keep(self, deployments: Set[str]) -> None:
+        """Forgets all but the given deployments."""
+        for gone in self._counted.keys() - deployments:
             del self._counted[gone]
+
+    def of(self, deployments: Iterable[str]) -> dict[str, Counted]:
+        """The counts of the given deployments, copied."""
         found: dict[str, Counted] = {}
         for deployment in deployments:
             counted = self._counted.get(deployment, Counted())

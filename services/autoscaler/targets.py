@@ -90,6 +90,7 @@ class Targets:
             self._woken.pop(gone, None)
             self._unkept.discard(gone)
             self.origins.forget(gone)
+        self._journal.counts.keep(declared.keys())
         for deployment, declaration in declared.items():
             scaler = self._scalers.get(deployment)
             if scaler is None:

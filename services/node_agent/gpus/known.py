@@ -8,8 +8,9 @@ from services.node_agent.gpus.health import CardHealth, Verdict
 from services.node_agent.gpus.reading import Card, Event, Figures, Reading
 from services.node_agent.gpus.users import GpuUsers
 
-MAX_GPUS = 64
-"""What a report may have; those that have been gone for longest are left out."""
+MAX_GPUS = 256
+"""What metrics takes in a report; 16 cards of 7 MIG instances are 112. Of more, those that have
+been gone for longest are left out."""
 
 FORGET_S = 600.0
 """How long a MIG instance is told as lost whose card is well: it was removed on purpose."""

@@ -76,6 +76,10 @@ def test_directions_are_those_of_the_target() -> None:
 
 def test_decisions_about_a_deployment_that_is_gone_are_forgotten() -> None:
     counts = DecisionCounts()
-    counts.count("gone", decided(0, 1))
-    assert counts.of([]) == {}
-    assert counts.of(["gone"])["gone"] == Counted()
+    for name in ("gone", "there"):
+        counts.count(name, decided(0, 1))
+    counts.keep({"there"})
+    assert counts.of(["gone", "there"]) == {
+        "gone": Counted(),
+        "there": Counted(up=1, last_s=100.0),
+    }

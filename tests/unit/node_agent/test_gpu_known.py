@@ -84,10 +84,17 @@ def test_a_lost_gpu_is_never_forgotten_for_its_age() -> None:
 
 def test_no_more_gpus_are_kept_than_a_report_may_have() -> None:
     known = KnownGpus()
-    for number in range(200):
+    for number in range(300):
         known.apply(Reading((whole(number),)), float(number))
     assert len(known.gpus(NOBODY)) == MAX_GPUS
-    assert known.gpus(NOBODY)[-1].uuid == "GPU-199"
+    assert known.gpus(NOBODY)[-1].uuid == "GPU-299"
+
+
+def test_a_lost_card_is_told_however_many_instances_the_others_have() -> None:
+    cards = tuple(cut(number, *range(7)) for number in range(16))
+    known = after(cards, cards[1:])
+    assert len(known.gpus(NOBODY)) == 16 * 7
+    assert sorted(known.unusable()) == [f"MIG-GPU-0-{number}" for number in range(7)]
 
 
 def test_without_a_driver_every_gpu_is_lost_and_a_new_one_clears_what_was_wrong() -> None:

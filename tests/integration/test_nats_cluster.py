@@ -1,9 +1,6 @@
 """A fleet on three nats-servers, each of which is killed in turn."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +18,7 @@ from services.wire.replicated import TooFewServersError
 from services.wire.streams import ensure_requests
 from tests.support.chaos_model import write_chaos
 from tests.support.eventually import eventually
-from tests.support.fleet import ROOT, Fleet
+from tests.support.fleet import Fleet
 from tests.support.nats_cluster import NatsCluster
 from tests.support.nats_server import NatsServer
 
@@ -33,18 +30,6 @@ WAIT_S = 60.0
 
 def do(word: str) -> dict[str, np.ndarray]:
     return {"DO": np.array([word], dtype=object)}
-
-
-def forebay_command(fleet: Fleet, *words: str | Path) -> None:
-    environment = {
-        **os.environ,
-        "FOREBAY_ROUTER": fleet.routers[0],
-        "FOREBAY_AUTOSCALER": fleet.autoscalers[0],
-        "FOREBAY_METRICS": fleet.metrics,
-    }
-    command = [sys.executable, "-m", "forebay.cli.main", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 async def streams_of(cluster: NatsCluster) -> list[Any]:
@@ -106,7 +91,7 @@ async def test_the_loss_of_each_server_in_turn_loses_nothing(tmp_path: Path) -> 
     with NatsCluster(tmp_path) as cluster:
         async with Fleet(tmp_path / "fleet", cluster.url, "--stream-replicas", "3") as fleet:
             file = write_chaos(tmp_path / "chaos", replicas=2, max_ongoing_requests=4)
-            await asyncio.to_thread(forebay_command, fleet, "deploy", file)
+            await fleet.forebay("deploy", file)
             kept = {
                 info.config.name: info.config.num_replicas for info in await streams_of(cluster)
             }

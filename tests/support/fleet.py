@@ -1,5 +1,6 @@
 """The services of a fleet as processes on this machine: two of each that may be two."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -97,6 +98,21 @@ class Fleet:
             for process in self._processes.values():
                 process.kill()
                 process.wait()
+
+    async def forebay(self, *words: str | Path) -> str:
+        """Runs the command line against the mesh; returns what it prints."""
+        environment = {
+            **os.environ,
+            "FOREBAY_ROUTER": self.routers[0],
+            "FOREBAY_AUTOSCALER": self.autoscalers[0],
+            "FOREBAY_METRICS": self.metrics,
+        }
+        command = [sys.executable, "-m", "forebay.cli.main", *map(str, words)]
+        done = await asyncio.to_thread(
+            subprocess.run, command, cwd=ROOT, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def kill(self, name: str) -> None:
         """Ends a process with SIGKILL; it is not started again."""

@@ -13,7 +13,7 @@ import pytest
 import forebay
 from tests.support.chaos_model import write_chaos
 from tests.support.eventually import eventually
-from tests.support.fleet import ROOT, Fleet
+from tests.support.fleet import Fleet
 from tests.support.nats_server import NatsServer
 
 WRONG_BY_S = 600
@@ -43,19 +43,6 @@ def wrong_clock() -> dict[str, str]:
 
 def do(word: str) -> dict[str, np.ndarray]:
     return {"DO": np.array([word], dtype=object)}
-
-
-def forebay_command(fleet: Fleet, *words: str | Path) -> str:
-    environment = {
-        **os.environ,
-        "FOREBAY_ROUTER": fleet.routers[0],
-        "FOREBAY_AUTOSCALER": fleet.autoscalers[0],
-        "FOREBAY_METRICS": fleet.metrics,
-    }
-    command = [sys.executable, "-m", "forebay.cli.main", *map(str, words)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_a_process_with_the_wrong_clock_has_it(wrong_clock: dict[str, str]) -> None:
@@ -91,7 +78,7 @@ async def test_one_wrong_clock_stops_nothing(
                     "upscale_delay_s": 0,
                 },
             )
-            await asyncio.to_thread(forebay_command, fleet, "deploy", file)
+            await fleet.forebay("deploy", file)
             async with forebay.AsyncClient(fleet.routers[1]) as client:
                 calls = (client.infer("chaos", do("say"), timeout_s=30) for _ in range(CALLS))
                 answers = await asyncio.gather(*calls)
@@ -99,9 +86,7 @@ async def test_one_wrong_clock_stops_nothing(
                 results = client.map("chaos", [do(f"say {i}") for i in range(50)])
                 said = [result["SAID"][0].decode() async for result in results]
                 assert said == [f"say {index}" for index in range(50)]
-            nodes = json.loads(
-                await asyncio.to_thread(forebay_command, fleet, "nodes", "-o", "json")
-            )
+            nodes = json.loads(await fleet.forebay("nodes", "-o", "json"))
             assert {node["state"] for node in nodes} == {"active"}, nodes
             # Load is seen, and with it a second replica is wanted and starts.
             callers = [asyncio.create_task(busy(fleet.routers[0])) for _ in range(CALLERS)]
@@ -120,5 +105,5 @@ async def busy(router: str) -> None:
 
 
 async def ready_count(fleet: Fleet, count: int) -> bool:
-    text = await asyncio.to_thread(forebay_command, fleet, "status", "chaos", "-o", "json")
+    text = await fleet.forebay("status", "chaos", "-o", "json")
     return int(json.loads(text)["status"]["ready_replica_count"]) == count

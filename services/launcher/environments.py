@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 KEPT = 8
 """Unused environments kept, those used last; one with torch takes several GB."""
+BUILDS_AT_ONCE = 2
+"""Each may take as much memory as a replica, and all the CPUs."""
 LOG_LINES = 50
 SAY_EVERY_S = 2.0
 TIDY_RETRY_S = 5.0
@@ -54,6 +56,7 @@ class Environments:
         self._images = images
         self._directory = state_dir / "environments"
         self._clock = SystemClock()
+        self._building = asyncio.Semaphore(BUILDS_AT_ONCE)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def prepare(
@@ -75,9 +78,13 @@ class Environments:
         async with lock:
             if not await asyncio.to_thread(own_folders.use, self._directory, environment):
                 await self._images.check_id(image_id)
-                async with aclosing(self._build(image_id, environment, requirements)) as lines:
-                    async for line in lines:
-                        yield line, ""
+                if self._building.locked():
+                    yield "waiting for Python environments of other models, being built", ""
+                async with self._building:
+                    build = self._build(image_id, environment, requirements)
+                    async with aclosing(build) as lines:
+                        async for line in lines:
+                            yield line, ""
         yield "", environment
         await self._prune()
 

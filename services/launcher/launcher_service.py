@@ -14,7 +14,7 @@ from services.launcher.engine import Engine
 from services.launcher.environments import Environments
 from services.launcher.images import Images
 from services.launcher.readiness import Readiness
-from services.launcher.refusal import RefusedError, invalid
+from services.launcher.refusal import Kind, RefusedError, invalid
 from services.launcher.replicas import Replicas
 from services.launcher.settings import LauncherSettings
 
@@ -142,5 +142,7 @@ async def _statuses(context: grpc.aio.ServicerContext, method: str) -> AsyncIter
     try:
         yield
     except RefusedError as error:
-        log.warning("refused", method=method, kind=error.kind, reason=error.message)
+        # That the engine is away is said once elsewhere; the agent asks again every second.
+        say = log.debug if error.kind == Kind.UNAVAILABLE else log.warning
+        say("refused", method=method, kind=error.kind, reason=error.message)
         await context.abort(grpc.StatusCode[error.kind], error.message)

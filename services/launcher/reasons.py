@@ -56,7 +56,7 @@ def of_exit(ended: Exit) -> str:
     if ended.out_of_memory:
         return (
             f"it used more memory than its limit of {limit} and was killed by the kernel: raise "
-            "resources.memory in the deployment's file (or the launcher's setting "
+            "resources.memory_bytes in the deployment's file (or the launcher's setting "
             "default_memory_bytes if it declares none), or load less"
         )
     words = f" ({_short(ended.error)})" if ended.error else ""
@@ -101,8 +101,8 @@ def of_memory_kill(memory_limit_bytes: int) -> str:
     """What to say of a container that runs on after the kernel killed a process in it."""
     return (
         "a process in it used more memory than its limit of "
-        f"{size(memory_limit_bytes)} allows and was killed by the kernel: raise resources.memory "
-        "in the deployment's file"
+        f"{size(memory_limit_bytes)} allows and was killed by the kernel: raise "
+        "resources.memory_bytes in the deployment's file"
     )
 
 

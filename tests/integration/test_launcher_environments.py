@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 
 from forebay.v1 import launcher_pb2 as pb
+from services.launcher import environments
 from services.launcher.environments import KEPT
 from tests.support.docker_engine import EngineApi, need_engine
 from tests.support.eventually import eventually
@@ -62,6 +63,19 @@ async def test_an_environment_is_built_once_for_all_who_ask(client: LauncherClie
     assert left(client) == [last.environment_id]
     again = await prepare(client, "# none\n")
     assert [response.environment_id for response in again] == [last.environment_id]
+
+
+async def test_no_more_than_a_few_are_built_at_once(
+    engine: EngineApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(environments, "BUILDS_AT_ONCE", 1)
+    variables = {"PIP_NO_INDEX": "1"}
+    async with launcher(
+        engine, tmp_path, IMAGE, new_mesh(), environment_variables=variables
+    ) as client:
+        both = await asyncio.gather(prepare(client, "# one\n"), prepare(client, "# other\n"))
+        assert sum("of other models" in said[0].progress for said in both) == 1
+        assert left(client) == sorted(said[-1].environment_id for said in both)
 
 
 async def test_what_pip_cannot_install_is_said_in_its_words_and_nothing_is_left(

@@ -13,7 +13,7 @@ GIB = 1024**3
     ("ended", "said"),
     [
         (Exit(137, True, 2 * GIB), "it used more memory than its limit of 2 GiB"),
-        (Exit(0, True, GIB), "raise resources.memory"),
+        (Exit(0, True, GIB), "raise resources.memory_bytes in"),
         (Exit(137), "killed from outside (SIGKILL)"),
         (Exit(143), "told to end from outside (SIGTERM)"),
         (Exit(139), "SIGSEGV"),

@@ -37,6 +37,7 @@ from services.launcher.watching import Watching
 log = structlog.get_logger()
 
 MAX_LISTED = 1024
+"""Replicas of a node. One more could be started, and nobody would see it again."""
 MEASURED_AT_ONCE = 32
 """The engine samples once a second and answers all who wait then."""
 LOOK_ANYWAY_S = 30.0
@@ -80,6 +81,7 @@ class Replicas:
         async with lock:
             if await self._runs_already(replica, name):
                 return await self._with_processes(await self.look(replica.replica_id))
+            await self._check_room()
             await self._images.check_id(replica.image_id)
             await self._network.ensure()
             folders = await asyncio.to_thread(folders_of, self._state_dir, replica)
@@ -204,6 +206,15 @@ class Replicas:
                 "first, or watch it",
             )
         return True
+
+    async def _check_room(self) -> None:
+        listed = await self._engine.list_containers(self._labels)
+        if len(listed) >= MAX_LISTED:
+            raise RefusedError(
+                Kind.RESOURCE_EXHAUSTED,
+                f"this node has {len(listed)} replicas in containers; at most {MAX_LISTED} are "
+                "started",
+            )
 
     async def _surroundings(self, replica: CheckedReplica) -> Surroundings:
         if not replica.gpu_uuids:

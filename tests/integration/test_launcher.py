@@ -9,6 +9,7 @@ import grpc.aio
 import pytest
 
 from forebay.v1 import launcher_pb2 as pb
+from services.launcher import replicas
 from tests.support.docker_engine import EngineApi, need_engine, obey, stand_in_image
 from tests.support.eventually import eventually
 from tests.support.launcher import LauncherClient, launcher, new_mesh
@@ -207,6 +208,19 @@ async def test_one_that_does_not_end_is_killed_after_its_grace(client: LauncherC
     await client.stop(container.replica_id, grace_s=1)
     assert (await anext(watched)).state in (EXITED, GONE)
     assert await client.listed() == {}
+
+
+async def test_a_node_has_a_largest_number_of_replicas(
+    client: LauncherClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replicas, "MAX_LISTED", 1)
+    first = await client.start()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await client.start()
+    assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "at most 1 are started" in str(caught.value.details())
+    await client.stop(first.replica_id)
+    await client.start()
 
 
 async def test_stopping_what_is_not_there_is_fine(client: LauncherClient) -> None:

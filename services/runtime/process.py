@@ -16,7 +16,7 @@ from typing import TypeVar
 import structlog
 import uvloop
 
-from services.runtime import logs, ports, scheduling, telemetry
+from services.runtime import logs, memory, ports, scheduling, telemetry
 from services.runtime.config import ConfigError, ProcessSettings
 
 log = structlog.get_logger()
@@ -43,6 +43,7 @@ def run(
         sys.stderr.write(f"forebay-{service.replace('_', '-')}: {error}\n")
         raise SystemExit(EXIT_CONFIGURATION) from None
     logs.configure(service, settings.log_level, settings.log_format)
+    memory.keep_freed()
     try:
         telemetry.configure(service)
     except ValueError as error:

@@ -19,6 +19,14 @@ def health(
             metavar="ADDRESS", help="host:port or unix:/path of a gRPC server, or an http:// URL."
         ),
     ],
+    service: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="One gRPC service of it, such as forebay.v1.LauncherService: it serves while "
+            "replicas can be started.",
+        ),
+    ] = "",
     timeout_s: Annotated[
         float, typer.Option(min=0.1, max=60, help="Seconds the answer may take.")
     ] = 4.0,
@@ -27,7 +35,7 @@ def health(
     from services.runtime import health_probe
 
     try:
-        health_probe.probe(address, timeout_s)
+        health_probe.probe(address, timeout_s, service)
     except health_probe.NotServingError as error:
         raise CliError(f"{error}.", UNREACHABLE) from None
     typer.echo(f"{address} serves")

@@ -50,6 +50,26 @@ async def test_a_grpc_server_without_health_does_not_say_that_it_serves() -> Non
         await server.stop(0)
 
 
+async def test_the_command_asks_after_a_service_too() -> None:
+    server = grpc.aio.server()
+    health = Health(server, ["a.Service"])
+    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    try:
+        await health.set_serving(True)
+        await health.set_service("a.Service", False)
+        codes = []
+        for words in ((), ("--service", "a.Service")):
+            command = (sys.executable, "-m", "forebay.cli.main", "health", address, *words)
+            done = await asyncio.create_subprocess_exec(
+                *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            codes.append(await done.wait())
+        assert codes == [0, 4]
+    finally:
+        await server.stop(0)
+
+
 async def test_one_service_of_a_server_is_asked_after_by_its_name() -> None:
     server = grpc.aio.server()
     health = Health(server, ["a.Service"])

@@ -21,6 +21,7 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.router.body_arena import BodyArena
 from services.router.counters import RouterCounters
+from services.router.lost_replies import LostReplies
 from services.router.pending import PendingCall, PendingCalls
 from services.runtime.clock import Clock
 from services.wire import streams, subjects
@@ -75,6 +76,7 @@ class RequestQueue:
         self._unaccepted: dict[str, PendingCall] = {}
         self._abandoned: dict[str, float] = {}
         self._by_sequence: dict[int, PendingCall] = {}
+        self._lost_replies = LostReplies(link)
         link.on_connected(self._on_connected)
 
     def publish(self, call: PendingCall) -> None:
@@ -147,7 +149,10 @@ class RequestQueue:
             log.warning("queue.abandon_failed", request_id=call.request_id, error=str(error))
 
     async def sweep(self) -> None:
-        """Publishes again what the server has not confirmed in time. Called every half second."""
+        """Publishes again what the server has not confirmed in time, and what it has forgotten.
+
+        Called every half second.
+        """
         now_s = self._clock.monotonic_s()
         lost, self._stream_missing = self._stream_missing, False
         if lost:
@@ -166,6 +171,11 @@ class RequestQueue:
         for request_id, published_s in list(self._abandoned.items()):
             if now_s - published_s > 2 * ACCEPT_TIMEOUT_S:
                 del self._abandoned[request_id]
+        for call in await self._lost_replies.find(now_s):
+            log.warning("queue.reply_lost", request_id=call.request_id)
+            # Under another id: as itself it would pass for a duplicate.
+            call.message_id = f"{call.request_id}.{call.publish_count}"
+            self._publish_again(call)
 
     def _publish_again(self, call: PendingCall) -> None:
         try:
@@ -216,6 +226,9 @@ class RequestQueue:
             call.accepted_sequence = sequence
             call.accepted_duplicate = ack.get("duplicate", False)
             self._by_sequence[sequence] = call
+            # Of a request with an idempotency key the reply is kept, and found there.
+            if call.accepted_duplicate and call.publish_count > 1 and not call.envelope.keep_reply:
+                self._lost_replies.doubt(call, sequence, self._clock.monotonic_s())
             if call.accepted is not None:
                 call.accepted.set()
 

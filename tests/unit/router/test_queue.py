@@ -10,12 +10,15 @@ import pytest
 from forebay.v1.envelope_pb2 import OUTCOME_UNAVAILABLE, RequestEnvelope
 from services.router.body_arena import PAGE_BYTES, BodyArena
 from services.router.counters import RouterCounters
+from services.router.lost_replies import LOOK_AFTER_S
 from services.router.pending import PendingCall, PendingCalls
 from services.router.queue import ACCEPT_TIMEOUT_S, MAX_BACKLOG_BYTES, RequestQueue
 from services.runtime.clock import SystemClock
+from services.wire import streams
 from services.wire.nats_link import NatsLink
 from services.wire.outcomes import OutcomeError
 from tests.support.control_plane import linked
+from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
 
 
@@ -56,6 +59,36 @@ async def test_the_block_of_a_call_that_was_never_sent_is_free_at_once() -> None
         assert arena.store(b"next", clock.monotonic_s()) is not None
     finally:
         arena.close()
+
+
+async def test_a_request_whose_reply_was_lost_is_done_again(tmp_path: Path) -> None:
+    clock, pending, stopping = SkippingClock(), PendingCalls(100, 1 << 30), asyncio.Event()
+    with NatsServer(tmp_path / "nats") as server:
+        link = NatsLink("router", server.url)
+        queue = RequestQueue(link, "r", pending, BodyArena(0), clock, RouterCounters())
+        running = asyncio.ensure_future(link.run(stopping))
+        async with linked(server.url) as agent:
+            await streams.ensure_request_consumer(agent.jetstream, "a")
+            await eventually(lambda: link.connected)
+            bound = await agent.jetstream.pull_subscribe_bind("a", streams.REQUESTS)
+            lost, waiting = call(1), call(2)
+            for one in (lost, waiting):
+                pending.add(one)
+                queue.publish(one)
+            done, ongoing = await bound.fetch(2, timeout=10)
+            # Its reply was sent while the router had no connection.
+            await done.ack_sync()
+            await queue._on_connected()
+            await eventually(lambda: lost.accepted_duplicate and waiting.accepted_duplicate)
+            clock.skipped_s = 2 * LOOK_AFTER_S
+            await queue.sweep()
+            (again,) = await bound.fetch(5, timeout=1)
+            assert RequestEnvelope.FromString(again.data).request_id == lost.request_id
+            assert RequestEnvelope.FromString(ongoing.data).request_id == waiting.request_id
+            assert (lost.publish_count, waiting.publish_count) == (3, 2)
+        stopping.set()
+        await running
+        await link.close()
 
 
 async def test_nothing_is_published_again_while_the_server_takes_nothing(tmp_path: Path) -> None:

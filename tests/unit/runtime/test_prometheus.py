@@ -27,9 +27,7 @@ class One(Collector):
 
 
 def scraped(address: str, accept: str = "") -> str:
-    request = urllib.request.Request(
-        f"http://{address}/metrics", headers={"Accept": accept}
-    )
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": accept})
     with urllib.request.urlopen(request, timeout=5) as answer:
         return str(answer.read().decode())
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from forebay import addresses
-from forebay.local import triton_setup
+from forebay.local import container_engine, triton_setup
 from forebay.local.interpreter import SetupError, find, find_library
 from forebay.local.libpython import how_to_get
 from forebay.local.nats_server import find_binary
@@ -73,6 +73,7 @@ def examine(state_dir: Path, triton_home: Path) -> list[Check]:
         lambda: _disk(state_dir),
         lambda: _ports(state_dir),
         _gpus,
+        _containers,
         lambda: _mesh(state_dir),
     ]
     return [check() for check in checks]
@@ -246,6 +247,15 @@ def _gpus() -> Check:
         return Check("gpus", State.OK, f"{pynvml.nvmlDeviceGetCount()} GPUs")
     finally:
         pynvml.nvmlShutdown()
+
+
+def _containers() -> Check:
+    path = container_engine.socket_path()
+    try:
+        found = container_engine.version(path)
+    except container_engine.NoEngineError as error:
+        return Check("containers", State.ABSENT, str(error), error.remedy)
+    return Check("containers", State.OK, f"{found} at {path}")
 
 
 def _mesh(state_dir: Path) -> Check:

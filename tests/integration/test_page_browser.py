@@ -51,6 +51,12 @@ async def test_plots_have_points_and_marks_their_reasons(
 ) -> None:
     await mesh.agent(Agent("node-a"))
     await mesh.create("add", replicas=2)
+
+    async def known() -> bool:
+        return bool(await told(mesh, "/api/deployments/add"))
+
+    # Until the page's next look at the mesh it says that there is no such deployment.
+    await eventually(known, timeout_s=TIMEOUT_S)
     url = f"http://{mesh.http}/?minutes=5#/deployments/add"
     async with browser(tmp_path / "browser", url) as page:
 

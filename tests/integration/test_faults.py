@@ -192,13 +192,14 @@ async def test_tritons_outlive_an_agent_that_is_killed_while_nats_is_away(
 ) -> None:
     await settled(mesh)
     before = {process.pid for process in tritons(mesh)}
-    agent, nats = mesh.pid("node-1"), psutil.Process(mesh.pid("nats"))
+    node = min(await replicas(mesh)).split()[0]
+    agent, nats = mesh.pid(node), psutil.Process(mesh.pid("nats"))
     nats.suspend()
     try:
-        log = Path(mesh.state_dir / "logs" / "node-1.log")
+        log = Path(mesh.state_dir / "logs" / f"{node}.log")
         adopted = log.read_text().count("replica.adopted")
-        mesh.kill("node-1")
-        await eventually(lambda: mesh.pid("node-1") != agent, timeout_s=20)
+        mesh.kill(node)
+        await eventually(lambda: mesh.pid(node) != agent, timeout_s=20)
         await eventually(lambda: log.read_text().count("replica.adopted") > adopted, timeout_s=20)
     finally:
         nats.resume()

@@ -100,9 +100,10 @@ async def test_a_request_survives_the_death_of_its_agent(mesh: ForebayUp) -> Non
 async def test_an_agent_that_was_killed_finds_its_tritons_again(mesh: ForebayUp) -> None:
     await settled(mesh)
     before = {process.pid for process in tritons(mesh)}
-    agent = mesh.pid("node-1")
-    mesh.kill("node-1")
-    await eventually(lambda: mesh.pid("node-1") != agent, timeout_s=20)
+    node = min(await replicas(mesh)).split()[0]
+    agent = mesh.pid(node)
+    mesh.kill(node)
+    await eventually(lambda: mesh.pid(node) != agent, timeout_s=20)
     await settled(mesh)
     assert {process.pid for process in tritons(mesh)} == before
 

@@ -44,8 +44,9 @@ def is_away(error: grpc.RpcError) -> bool:
     """Whether a call failed because a router went away: the same call can succeed soon."""
     status = error.code()
     if status is grpc.StatusCode.INTERNAL:
-        # A connection that was cut in the middle of an answer.
-        return "RST_STREAM" in (error.details() or "")
+        # A connection that was cut in the middle of an answer, or while we were sending.
+        details = error.details() or ""
+        return "RST_STREAM" in details or details == "Internal error from Core"
     # Streams of a router that stops end as cancelled; ours, when we cancel them, raise otherwise.
     return status in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 

@@ -141,7 +141,8 @@ async def test_ten_requests_at_once_start_four_replicas_and_all_go_when_idle(
     ups = [d for d in await ten.decisions() if d.target_after > d.target_before]
     # At once: no more than the wake that saw the first request, and the look that saw all.
     assert len(ups) <= 2
-    assert ups[-1].rule == ScaleDecision.RULE_MAX_REPLICAS
+    # Five that wait are enough for four replicas; of more the bound has the last word.
+    assert ups[-1].rule in (ScaleDecision.RULE_MAX_REPLICAS, ScaleDecision.RULE_FROM_ZERO)
     await ten.gone()
     downs = [d for d in await ten.decisions() if d.target_after < d.target_before]
     assert all("wanted for 4 s" in decision.reason for decision in downs)

@@ -319,7 +319,13 @@ async def test_a_task_is_a_trace_of_its_submission_and_one_for_each_attempt(
     assert (second.links[1].trace_id, second.links[1].span_id) == (first.trace_id, first.span_id)
     inside = {"task attempt", "triton ModelInfer", "triton InferRequest", "triton model"}
     inside |= {"triton compute", "settle task"}
-    await eventually(lambda: set(receiver.trace(second.trace_id.hex())) == inside, timeout_s=15)
+
+    def all_inside() -> bool:
+        found = set(receiver.trace(second.trace_id.hex()))
+        assert found == inside, f"missing {inside - found}, unexpected {found - inside}"
+        return True
+
+    await eventually(all_inside, timeout_s=60)
     submission = receiver.trace(publish.trace_id.hex())
     assert set(submission) == {"forebay.v1.TaskService/SubmitTask", "publish task"}
 

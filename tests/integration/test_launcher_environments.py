@@ -33,9 +33,7 @@ def image(engine: EngineApi) -> str:
 
 
 @pytest.fixture
-async def client(
-    engine: EngineApi, image: str, tmp_path: Path
-) -> AsyncIterator[LauncherClient]:
+async def client(engine: EngineApi, image: str, tmp_path: Path) -> AsyncIterator[LauncherClient]:
     variables = {"PIP_NO_INDEX": "1"}
     async with launcher(
         engine, tmp_path, image, new_mesh(), environment_variables=variables,
@@ -74,7 +72,7 @@ async def test_an_environment_is_built_once_for_all_who_ask(client: LauncherClie
 
 
 async def test_no_more_than_a_few_are_built_at_once(
-    engine: EngineApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: EngineApi, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(environments, "BUILDS_AT_ONCE", 1)
     variables = {"PIP_NO_INDEX": "1"}

@@ -3,6 +3,11 @@
 A model has so many instances, and Triton gives them work in the order it came: of what is inside,
 the oldest are at work and the others wait for them. A time limit that ran while a task waits inside
 Triton would end models that work as they should.
+
+Triton reads calls with several threads, so two that were given to it at the same moment may have
+changed places. That shows when one is answered that should have waited; the newest of those taken
+to be at work may have waited in its place, and counts as at work only from then on. A model that
+hangs is still found: what hangs becomes the oldest, and with all instances hung nothing is answered.
 """
 
 
@@ -18,6 +23,7 @@ class Line:
         self._instances = instances
         self._at_work: dict[int, float] = {}
         self._waiting: dict[int, None] = {}
+        self._overtaken_s: dict[int, float] = {}
 
     def __len__(self) -> int:
         """How many are inside."""
@@ -39,8 +45,12 @@ class Line:
         """
         since_s = self._at_work.pop(key, None)
         if since_s is None:
-            self._waiting.pop(key, None)
+            if key in self._waiting:
+                del self._waiting[key]
+                newest = next(reversed(self._at_work))
+                self._overtaken_s[newest] = now_s
             return 0.0
+        self._overtaken_s.pop(key, None)
         if self._waiting:
             oldest = next(iter(self._waiting))
             del self._waiting[oldest]
@@ -49,4 +59,4 @@ class Line:
 
     def at_work_since_s(self, key: int) -> float | None:
         """Since when it can have been at work; None if it waits."""
-        return self._at_work.get(key)
+        return self._overtaken_s.get(key, self._at_work.get(key))

@@ -28,6 +28,29 @@ def test_what_leaves_without_having_been_at_work_makes_no_room() -> None:
     assert line.at_work_since_s(9) == 9
 
 
+def test_what_was_overtaken_may_have_waited() -> None:
+    line = Line(instances=2)
+    for key in range(4):
+        line.enter(key, now_s=key)
+    line.leave(3, now_s=10)
+    assert [line.at_work_since_s(key) for key in (0, 1, 2)] == [0, 10, None]
+    assert line.leave(1, now_s=12) == 11
+    assert line.at_work_since_s(2) == 12
+
+
+def test_what_hangs_is_at_work_however_many_are_answered_beside_it() -> None:
+    line = Line(instances=2)
+    line.enter(0, now_s=0)
+    for key in range(1, 100):
+        line.enter(key, now_s=key)
+        line.enter(-key, now_s=key)
+        # The two change places each time.
+        line.leave(-key, now_s=key + 0.5)
+        line.leave(key, now_s=key + 0.6)
+        assert line.at_work_since_s(0) == 0
+    assert len(line) == 1
+
+
 def test_instances_are_counted_over_groups_and_gpus() -> None:
     config = model_config_pb2.ModelConfig()
     assert at_work_at_once(config) == 1

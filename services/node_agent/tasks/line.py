@@ -7,7 +7,8 @@ Triton would end models that work as they should.
 Triton reads calls with several threads, so two that were given to it at the same moment may have
 changed places. That shows when one is answered that should have waited; the newest of those taken
 to be at work may have waited in its place, and counts as at work only from then on. A model that
-hangs is still found: what hangs becomes the oldest, and with all instances hung nothing is answered.
+hangs is still found: what hangs becomes the oldest, and once all instances hang nothing is
+answered.
 """
 
 

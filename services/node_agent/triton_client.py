@@ -4,9 +4,9 @@ import asyncio
 
 import grpc
 
-from services.node_agent.grpc_replies import DEADLINE_EXCEEDED, Failure
-from services.node_agent.http2_frames import literal_fields
-from services.node_agent.unary_channel import CallFailedError, UnaryChannel
+from services.wire.http2.client.replies import DEADLINE_EXCEEDED, Failure
+from services.wire.http2.client.unary_channel import CallFailedError, UnaryChannel
+from services.wire.http2.frames import literal_fields
 from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 from services.wire.triton_stubs import service_pb2 as triton
 

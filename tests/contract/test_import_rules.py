@@ -131,8 +131,8 @@ PURE = (
     "services/node_agent/gpus/reading.py",
     "services/node_agent/gpus/users.py",
     "services/node_agent/gpus/xids.py",
-    "services/node_agent/grpc_replies.py",
-    "services/node_agent/http2_frames.py",
+    "services/wire/http2/client/replies.py",
+    "services/wire/http2/frames.py",
     "services/node_agent/instance_groups.py",
     "services/node_agent/recent_calls.py",
     "services/node_agent/reconcile.py",
@@ -147,7 +147,7 @@ PURE = (
     "services/node_agent/tasks/slots.py",
     "services/node_agent/tasks/timeout_parameter.py",
     "services/node_agent/tasks/usage.py",
-    "services/node_agent/unary_calls.py",
+    "services/wire/http2/client/unary_calls.py",
     "services/node_agent/simulated_gpus.py",
 )
 

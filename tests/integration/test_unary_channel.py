@@ -8,11 +8,11 @@ import grpc
 import grpc.aio
 import pytest
 
-from services.node_agent import unary_channel
-from services.node_agent.grpc_replies import INTERNAL, UNAVAILABLE
-from services.node_agent.http2_frames import literal_fields
 from services.node_agent.triton_client import MAX_METADATA_BYTES, TritonClient, TritonError
-from services.node_agent.unary_channel import CallFailedError, UnaryChannel
+from services.wire.http2.client import unary_channel
+from services.wire.http2.client.replies import INTERNAL, UNAVAILABLE
+from services.wire.http2.client.unary_channel import CallFailedError, UnaryChannel
+from services.wire.http2.frames import literal_fields
 from services.wire.triton_stubs import service_pb2 as triton
 from tests.support.eventually import eventually
 

@@ -8,8 +8,8 @@ be: a reply is kept whole in any case, and a message has a limit of its own.
 from collections import deque
 from typing import Generic, TypeVar
 
-from services.node_agent import http2_frames as h2
-from services.node_agent.grpc_replies import (
+from services.wire.http2 import frames as h2
+from services.wire.http2.client.replies import (
     INTERNAL,
     PREFIX_BYTES,
     RESOURCE_EXHAUSTED,
@@ -21,7 +21,7 @@ from services.node_agent.grpc_replies import (
     failure_of_size,
     reply_of,
 )
-from services.node_agent.http2_frames import ProtocolError
+from services.wire.http2.frames import ProtocolError
 
 MAX_FRAME_BYTES = 1024 * 1024
 """Largest frame taken in: a reply of 600 KB comes in one."""
@@ -175,7 +175,7 @@ class UnaryCalls(Generic[W]):
         """Takes what arrived; returns the calls that have ended by it.
 
         Raises:
-            ProtocolError: if the connection is of no more use. Send `http2_frames.goaway`, then
+            ProtocolError: if the connection is of no more use. Send `frames.goaway`, then
                 `lose`.
         """
         for kind, flags, stream, payload in self._reader.feed(data):

@@ -5,9 +5,9 @@ from urllib.parse import quote
 import hpack
 import pytest
 
-from services.node_agent import grpc_replies as replies
-from services.node_agent import http2_frames as h2
-from services.node_agent.unary_calls import Call, UnaryCalls
+from services.wire.http2 import frames as h2
+from services.wire.http2.client import replies
+from services.wire.http2.client.unary_calls import Call, UnaryCalls
 
 LIMIT = 1_000_000
 METADATA_LIMIT = 50_000

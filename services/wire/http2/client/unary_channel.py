@@ -7,9 +7,9 @@ turn of the event loop goes out together, and a reply wakes its caller and nobod
 import asyncio
 from typing import cast
 
-from services.node_agent import http2_frames as h2
-from services.node_agent.grpc_replies import UNAVAILABLE, Failure
-from services.node_agent.unary_calls import Call, UnaryCalls
+from services.wire.http2 import frames as h2
+from services.wire.http2.client.replies import UNAVAILABLE, Failure
+from services.wire.http2.client.unary_calls import Call, UnaryCalls
 
 KEEPALIVE_TICK_S = 10.0
 SILENT_TICKS = 2

@@ -1,7 +1,7 @@
 """What header blocks and bytes of a reply say."""
 
-from services.node_agent.grpc_replies import Failure, FieldReader, Fields, reply_of
-from services.node_agent.http2_frames import literal_fields
+from services.wire.http2.client.replies import Failure, FieldReader, Fields, reply_of
+from services.wire.http2.frames import literal_fields
 
 
 def block(status: int, message: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import hpack
 import pytest
 
-from services.node_agent import http2_frames as h2
+from services.wire.http2 import frames as h2
 
 FRAMES = [
     (h2.SETTINGS, 0, 0, b""),

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import hpack
 
-from services.node_agent import http2_frames as h2
+from services.wire.http2 import frames as h2
 
 CANCELLED, UNKNOWN, DEADLINE_EXCEEDED, PERMISSION_DENIED, RESOURCE_EXHAUSTED = 1, 2, 4, 7, 8
 UNIMPLEMENTED, INTERNAL, UNAVAILABLE, UNAUTHENTICATED = 12, 13, 14, 16
@@ -93,7 +93,7 @@ class FieldReader:
 
         Raises:
             TooManyFieldsError: if it is too large.
-            http2_frames.ProtocolError: if it cannot be decoded.
+            frames.ProtocolError: if it cannot be decoded.
         """
         known = self._memo.get(block)
         if known is not None:

@@ -1,0 +1,1 @@
+"""Unary calls to one server."""

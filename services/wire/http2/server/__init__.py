@@ -1,0 +1,1 @@
+"""A gRPC server on the event loop."""

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 
-import grpc.aio
 import nats.errors
 import structlog
 
@@ -18,7 +17,7 @@ from services.router.inference import InferenceCore
 from services.router.open_inference import MODEL_INFER, SERVICE, OpenInferenceServicer
 from services.router.pending import PendingCalls
 from services.router.queue import RequestQueue
-from services.router.servicers import ROUTER_SERVICE, Handler, InferServicer, RawUnaryHandlers
+from services.router.servicers import ROUTER_SERVICE, InferServicer
 from services.router.settings import RouterSettings
 from services.router.tasks.calls import TASK_SERVICE
 from services.router.tasks.servicer import TaskServicer
@@ -27,7 +26,9 @@ from services.runtime import process, prometheus
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.tasks import run_until
-from services.wire.channels import SERVER_OPTIONS, listen
+from services.wire.channels import listen
+from services.wire.http2.server.grpc_server import GrpcServer
+from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 from services.wire.nats_link import NatsLink
 from services.wire.triton_stubs import service_pb2_grpc as triton_grpc
 
@@ -103,14 +104,11 @@ def _link(settings: RouterSettings, router_id: str) -> NatsLink:
 
 def _server(
     infer: InferServicer, open_inference: OpenInferenceServicer, tasks: TaskServicer
-) -> grpc.aio.Server:
-    server = grpc.aio.server(options=SERVER_OPTIONS)
-    methods: dict[str, Handler] = {
-        f"/{ROUTER_SERVICE}/Infer": infer.infer,
-        MODEL_INFER: infer.model_infer,
-    }
-    # Asked first, so that ModelInfer passes raw.
-    server.add_generic_rpc_handlers((RawUnaryHandlers(methods),))
+) -> GrpcServer:
+    server = GrpcServer(MAX_GRPC_MESSAGE_BYTES)
+    # First, so that ModelInfer passes raw.
+    server.add_raw(f"/{ROUTER_SERVICE}/Infer", infer.infer)
+    server.add_raw(MODEL_INFER, infer.model_infer)
     triton_grpc.add_GRPCInferenceServiceServicer_to_server(open_inference, server)
     add_TaskServiceServicer_to_server(tasks, server)
     return server

@@ -4,7 +4,6 @@ Handlers without (de)serialisers get and give bytes, so that no tensor is decode
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import NoReturn
 
 import grpc.aio
@@ -31,40 +30,8 @@ MAX_ENCODED_MESSAGE_BYTES = 4000
 """A message travels twice, as grpc-message (3 bytes for each that is not printable ASCII) and in
 grpc-status-details-bin (4 for 3). Clients refuse trailers over 8 KiB with an error of their own."""
 
-Handler = Callable[[grpc.aio.ServicerContext], Awaitable[bytes]]
-
 # Fields that are not repeated may follow a serialised message: parsers take the last value.
 _FINAL: bytes = InferResponse(index=0, final=True).SerializeToString()
-
-
-class RawUnaryHandlers(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Unary methods by full path, without (de)serialisers.
-
-    To grpcio they are methods that take a stream and read one message of it, which is the same on
-    the wire. A unary handler's body stays referenced by grpcio until the call ends; 64 calls of
-    600 KB that wait for their replies held 38 MB for nothing, and every body was a fresh piece of
-    memory: read this way, a call costs 30 % less CPU.
-    """
-
-    def __init__(self, methods: dict[str, Handler]) -> None:
-        """Methods by path, such as `/forebay.v1.RouterService/Infer`."""
-        self._handlers = {
-            path: grpc.stream_unary_rpc_method_handler(_without_stream(method))
-            for path, method in methods.items()
-        }
-
-    def service(
-        self, handler_call_details: grpc.HandlerCallDetails
-    ) -> grpc.RpcMethodHandler | None:
-        """The handler of a call, or None if it is not one of ours."""
-        return self._handlers.get(handler_call_details.method)
-
-
-def _without_stream(method: Handler) -> Callable[..., Awaitable[bytes]]:
-    async def handler(_: object, context: grpc.aio.ServicerContext) -> bytes:
-        return await method(context)
-
-    return handler
 
 
 class InferServicer:

@@ -1,4 +1,4 @@
-"""Pure: HTTP/2 frames as bytes: what a client writes, and the reader that cuts up what it gets.
+"""Pure: HTTP/2 frames as bytes: what an end writes, and the reader that cuts up what it gets.
 
 Follows RFC 9113; section numbers in comments are its. A frame is 9 bytes, length (24 bits), type
 (8), flags (8), stream (32, of which the first is reserved), and a payload. Header fields that are
@@ -18,7 +18,7 @@ HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS = 1, 2, 3
 INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 4, 5, 6
 
 # Error codes, 7.
-NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR = 0x0, 0x1, 0x3, 0x6
+NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL_ERROR, STREAM_CLOSED, FRAME_SIZE_ERROR = 0, 1, 3, 5, 6
 REFUSED_STREAM, CANCEL, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 0x7, 0x8, 0x9, 0xB
 INADEQUATE_SECURITY = 0xC
 
@@ -28,6 +28,7 @@ DEFAULT_FRAME_BYTES = 16_384
 MAX_WINDOW_BYTES = 2**31 - 1
 LAST_STREAM = 2**31 - 1
 HEADER_BYTES = 9
+PING_BYTES, PRIORITY_BYTES = 8, 5
 
 _HEADER = struct.Struct(">IBI")
 _SETTING = struct.Struct(">HI")
@@ -83,9 +84,13 @@ def ping(opaque: bytes, flags: int = 0) -> bytes:
     return frame_header(8, PING, flags, 0) + opaque
 
 
-def goaway(code: int) -> bytes:
-    """A GOAWAY frame of a client, which has taken no streams."""
-    return frame_header(8, GOAWAY, 0, 0) + _NUMBER.pack(0) + _NUMBER.pack(code)
+def goaway(code: int, last_stream: int = 0, text: bytes = b"") -> bytes:
+    """A GOAWAY frame: the last stream that was looked at, an error code and words for people."""
+    head = frame_header(8 + len(text), GOAWAY, 0, 0)
+    return head + _NUMBER.pack(last_stream) + _NUMBER.pack(code) + text
+
+
+SETTINGS_ACK = frame_header(0, SETTINGS, ACK, 0)
 
 
 def read_number(payload: bytes, what: str) -> int:

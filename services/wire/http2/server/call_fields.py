@@ -1,0 +1,172 @@
+"""Pure: what the header block of a call says: which method, how long, which encoding, and metadata.
+
+Follows gRPC's "gRPC over HTTP2". Names and values are those of RFC 9113, section 8.
+"""
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+
+import hpack
+
+from services.wire.http2 import frames as h2
+
+MetadataValue = str | bytes
+"""Bytes for keys that end in `-bin`."""
+
+_MEMO_BLOCK_BYTES = 512
+_MEMO_SIZE = 256
+
+_NANOSECONDS = {
+    "H": 3_600_000_000_000,
+    "M": 60_000_000_000,
+    "S": 1_000_000_000,
+    "m": 1_000_000,
+    "u": 1_000,
+    "n": 1,
+}
+_TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
+_OF_CONNECTIONS = frozenset(
+    {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+)
+_OF_THE_PROTOCOL = frozenset({"te", "content-type", "host"})
+
+
+class TooManyFieldsError(Exception):
+    """A header block that is larger than was agreed; its connection can be used on."""
+
+
+class MalformedCallError(Exception):
+    """A header block that is no request (RFC 9113, 8.1.1); only its stream is of no use."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallFields:
+    """What a call's header block says.
+
+    Attributes:
+        path: the method, such as `/package.Service/Method`.
+        timeout_s: how long the caller waits; None if it sets no limit.
+        encoding: how messages are compressed that say they are; empty for not at all.
+        metadata: keys and values of everything that is not the protocol's own, in order.
+        is_grpc: False for a request that is none of gRPC, by its method or content type.
+    """
+
+    path: str
+    timeout_s: float | None
+    encoding: str
+    metadata: tuple[tuple[str, MetadataValue], ...]
+    is_grpc: bool
+
+
+class CallFieldReader:
+    """Decodes the header blocks of one client.
+
+    The client is told to use no table (SETTINGS_HEADER_TABLE_SIZE); from its acknowledgement on
+    each block stands for itself, so that what it says can be remembered: most calls of a client
+    have the same block.
+    """
+
+    def __init__(self, max_metadata_bytes: int) -> None:
+        """Takes blocks of at most so many bytes, as RFC 9113 counts them (6.5.2)."""
+        self._decoder = hpack.Decoder(max_header_list_size=max_metadata_bytes)
+        self._memo: dict[bytes, CallFields] | None = None
+
+    def no_table_from_here(self) -> None:
+        """The client has acknowledged that it uses no table."""
+        self._decoder.max_allowed_table_size = 0
+        self._memo = {}
+
+    def read(self, block: bytes) -> CallFields:
+        """What a header block says.
+
+        Raises:
+            TooManyFieldsError: if it is too large.
+            MalformedCallError: if it is no request.
+            frames.ProtocolError: if it cannot be decoded, and no block after it could be.
+        """
+        memo = self._memo
+        if memo is not None:
+            known = memo.get(block)
+            if known is not None:
+                return known
+        fields = _call_fields(self._decode(block))
+        if memo is not None and len(block) <= _MEMO_BLOCK_BYTES:
+            if len(memo) >= _MEMO_SIZE:
+                memo.clear()
+            memo[block] = fields
+        return fields
+
+    def skip(self, block: bytes) -> None:
+        """Decodes a block that says nothing of interest: the table may follow from it.
+
+        Raises:
+            TooManyFieldsError: if it is too large.
+            frames.ProtocolError: if it cannot be decoded.
+        """
+        self._decode(block)
+
+    def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        try:
+            return [(bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True)]
+        except hpack.OversizedHeaderListError as error:
+            if self._memo is None:
+                # Decoding stopped midway, so that this end's table is not the client's any more.
+                raise h2.ProtocolError(
+                    "a header block that is too large", h2.ENHANCE_YOUR_CALM
+                ) from error
+            raise TooManyFieldsError from error
+        except hpack.HPACKError as error:
+            raise h2.ProtocolError(f"a header block: {error}", h2.COMPRESSION_ERROR) from error
+
+
+def _call_fields(decoded: list[tuple[bytes, bytes]]) -> CallFields:
+    pseudo: dict[bytes, bytes] = {}
+    metadata: list[tuple[str, MetadataValue]] = []
+    content_type, timeout, encoding = b"", "", ""
+    for name, value in decoded:
+        if name.startswith(b":"):
+            if metadata or content_type or name not in _PSEUDO or name in pseudo:
+                raise MalformedCallError(f"the field {name!r} where it must not be")
+            pseudo[name] = value
+            continue
+        if name != name.lower() or name in _OF_CONNECTIONS or not name:
+            raise MalformedCallError(f"the field {name!r}, which HTTP/2 does not have")
+        if name == b"content-type":
+            content_type = value
+            continue
+        key = name.decode("latin-1")
+        if key == "grpc-timeout":
+            timeout = value.decode("latin-1")
+        elif key == "grpc-encoding":
+            encoding = value.decode("latin-1")
+        elif not key.startswith("grpc-") and key not in _OF_THE_PROTOCOL:
+            metadata.extend(_values(key, value))
+    if not {b":method", b":path", b":scheme"} <= pseudo.keys():
+        raise MalformedCallError("a request without method, scheme or path")
+    return CallFields(
+        path=pseudo[b":path"].decode("utf-8", "replace"),
+        timeout_s=_seconds(timeout) if timeout else None,
+        encoding="" if encoding == "identity" else encoding,
+        metadata=tuple(metadata),
+        is_grpc=pseudo[b":method"] == b"POST" and content_type.startswith(b"application/grpc"),
+    )
+
+
+def _values(key: str, value: bytes) -> list[tuple[str, MetadataValue]]:
+    if not key.endswith("-bin"):
+        return [(key, value.decode("utf-8", "replace").strip(" "))]
+    try:
+        # Several values may be joined with commas; padding may be left out.
+        return [(key, base64.b64decode(v + b"==")) for v in value.split(b",")]
+    except binascii.Error as error:
+        raise MalformedCallError(f"the field {key} is not base64") from error
+
+
+def _seconds(timeout: str) -> float:
+    found = _TIMEOUT.fullmatch(timeout)
+    if found is None:
+        raise MalformedCallError(f"grpc-timeout {timeout[:20]!r} is no timeout")
+    return int(found[1]) * _NANOSECONDS[found[2]] / 1e9

@@ -1,0 +1,92 @@
+"""A gRPC server on the event loop: it stands where `grpc.aio.server` would."""
+
+import asyncio
+import socket
+
+import structlog
+
+from services.wire.http2.server.connection import Connection
+from services.wire.http2.server.methods import Methods
+
+log = structlog.get_logger()
+
+BACKLOG = 1024
+"""Connections that wait to be accepted."""
+
+MAX_METADATA_BYTES = 16 * 1024
+"""Largest set of header fields of a call, as grpcio has it."""
+
+
+class GrpcServer(Methods):
+    """Serves methods on one address, over plain HTTP/2."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        """Listens nowhere yet.
+
+        Args:
+            max_message_bytes: largest message of a client.
+        """
+        super().__init__()
+        self._max_message_bytes = max_message_bytes
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+
+    def add_insecure_port(self, address: str) -> int:
+        """Takes an address; connections wait there until `start`.
+
+        Args:
+            address: `host:port`; port 0 lets the kernel choose.
+
+        Returns:
+            The port.
+
+        Raises:
+            RuntimeError: if it cannot be listened on.
+        """
+        host, _, port = address.rpartition(":")
+        name = host.strip("[]")
+        try:
+            found = socket.getaddrinfo(name or None, int(port), type=socket.SOCK_STREAM)
+            family, _, _, _, where = found[0]
+            self._socket = socket.create_server(where[:2], family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise RuntimeError(error.strerror or str(error)) from error
+        chosen: int = self._socket.getsockname()[1]
+        return chosen
+
+    async def start(self) -> None:
+        """Begins to take connections."""
+        assert self._socket is not None, "add_insecure_port comes first"
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(
+                self, self._max_message_bytes, MAX_METADATA_BYTES, self._connections
+            ),
+            sock=self._socket,
+            backlog=BACKLOG,
+        )
+
+    async def stop(self, grace_s: float) -> None:
+        """Takes no more connections and calls, and waits until those under way have ended.
+
+        Args:
+            grace_s: for so long at most; what has not ended then is broken off.
+        """
+        if self._server is not None:
+            self._server.close()
+        elif self._socket is not None:
+            self._socket.close()
+        if grace_s > 0:
+            for connection in list(self._connections):
+                connection.drain()
+            await self._closed(grace_s)
+        for connection in list(self._connections):
+            connection.close()
+        await self._closed(1.0)
+
+    async def _closed(self, timeout_s: float) -> None:
+        """Waits until no connection is left, but no longer than so many seconds."""
+        if self._connections:
+            waiting = [connection.closed for connection in self._connections]
+            await asyncio.wait(waiting, timeout=timeout_s)

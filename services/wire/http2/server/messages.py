@@ -1,0 +1,135 @@
+"""Pure: cuts what a client sends on a stream into messages, and takes compressed ones apart.
+
+A message has a prefix of 5 bytes: whether it is compressed, and its length (32 bits).
+"""
+
+import zlib
+from collections import deque
+
+PREFIX_BYTES = 5
+
+ENCODINGS = ("identity", "deflate", "gzip")
+"""What messages may be compressed with."""
+
+_WINDOW_BITS = {"gzip": 31, "deflate": 15}
+
+
+class MessageTooLargeError(Exception):
+    """A message that is over the limit.
+
+    Attributes:
+        size_bytes: as it says itself.
+    """
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(f"a message of {size_bytes} bytes")
+        self.size_bytes = size_bytes
+
+
+class BrokenMessageError(Exception):
+    """A message that is not compressed as it says."""
+
+
+class MessageReader:
+    """The messages of one stream.
+
+    Attributes:
+        messages: whether it is compressed, and the bytes of each that is complete; whoever reads
+            one takes it out.
+        unread_bytes: of all that arrived and was not taken out.
+        missing_bytes: of a message whose length is known and that is not complete; 0 otherwise.
+    """
+
+    __slots__ = (
+        "_flag",
+        "_head",
+        "_inside",
+        "_parts",
+        "messages",
+        "missing_bytes",
+        "unread_bytes",
+    )
+
+    def __init__(self) -> None:
+        """Nothing has arrived."""
+        self.messages: deque[tuple[int, bytes]] = deque()
+        self.unread_bytes = 0
+        self.missing_bytes = 0
+        self._head = b""
+        self._inside = False
+        self._flag = 0
+        self._parts: list[bytes] = []
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether a message has begun that is not complete."""
+        return self._inside or bool(self._head)
+
+    def feed(self, payload: bytes, limit_bytes: int) -> None:
+        """Takes the payload of a DATA frame.
+
+        Args:
+            payload: without padding.
+            limit_bytes: largest message.
+
+        Raises:
+            MessageTooLargeError: if one is larger. Nothing more may be fed.
+        """
+        self.unread_bytes += len(payload)
+        while payload:
+            if not self._inside:
+                payload = self._head + payload
+                if len(payload) < PREFIX_BYTES:
+                    self._head = payload
+                    return
+                self._head = b""
+                self._flag = payload[0]
+                self.missing_bytes = int.from_bytes(payload[1:PREFIX_BYTES], "big")
+                if self.missing_bytes > limit_bytes:
+                    raise MessageTooLargeError(self.missing_bytes)
+                self._inside = True
+                payload = payload[PREFIX_BYTES:]
+            size, missing = len(payload), self.missing_bytes
+            if size < missing:
+                self._parts.append(payload)
+                self.missing_bytes = missing - size
+                return
+            self._parts.append(payload if size == missing else payload[:missing])
+            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            self.messages.append((self._flag, body))
+            payload = payload[missing:]
+            self._parts.clear()
+            self._inside = False
+            self.missing_bytes = 0
+
+    def take(self) -> tuple[int, bytes]:
+        """Takes the oldest message out.
+
+        Raises:
+            IndexError: if none is complete.
+        """
+        message = self.messages.popleft()
+        self.unread_bytes -= len(message[1]) + PREFIX_BYTES
+        return message
+
+
+def decompressed(message: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """A compressed message as it was.
+
+    Raises:
+        BrokenMessageError: if it is not compressed with that.
+        MessageTooLargeError: if it grows over the limit.
+    """
+    bits = _WINDOW_BITS.get(encoding)
+    if bits is None:
+        raise BrokenMessageError("a compressed message without an encoding that says how")
+    inflater = zlib.decompressobj(bits)
+    try:
+        data = inflater.decompress(message, limit_bytes + 1)
+    except zlib.error as error:
+        raise BrokenMessageError(f"a message that is not {encoding}: {error}") from error
+    if len(data) > limit_bytes:
+        raise MessageTooLargeError(len(data))
+    if not inflater.eof:
+        raise BrokenMessageError(f"a message whose {encoding} ends too early")
+    return data

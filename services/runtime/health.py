@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 FOLLOW_INTERVAL_S = 0.1
 
@@ -19,8 +19,10 @@ class Health:
         self._servicer = health.aio.HealthServicer()
         self._serving: bool | None = None
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
-        reflection.enable_server_reflection(
-            [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME], server
+        # enable_server_reflection would take servers other than grpcio's own for blocking ones.
+        names = [*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME]
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), server
         )
 
     async def set_serving(self, serving: bool) -> None:

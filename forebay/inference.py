@@ -15,11 +15,13 @@ from forebay.errors import (
     ForebayError,
     InvalidRequestError,
     InvalidResponseError,
+    ModelError,
     from_rpc_error,
 )
 from forebay.v1.inference_pb2 import InferRequest, InferResponse
 from services.runtime import telemetry
 from services.runtime import trace_words as words
+from services.runtime.model_messages import for_record
 from services.wire.channels import CHANNEL_OPTIONS
 from services.wire.outcomes import OutcomeError
 from services.wire.tenants import TENANT_KEY, tenant_of
@@ -173,7 +175,8 @@ class Call:
     ) -> None:
         """Ends the call's span with what its caller gets."""
         status = error.status.name if error.status else "UNKNOWN"
-        self.end(status, attributes, str(error), status)
+        why = for_record(str(error)) if isinstance(error, ModelError) else str(error)
+        self.end(status, attributes, why, status)
 
     def end(
         self,

@@ -6,7 +6,7 @@ from services.node_agent.attempt import Answer
 from services.node_agent.ongoing import Ongoing
 from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.triton_client import Metadata
-from services.runtime import telemetry
+from services.runtime import model_messages, telemetry
 from services.runtime import trace_words as words
 from services.wire import subjects
 from services.wire.outcomes import LABELS, STATUS
@@ -113,9 +113,9 @@ class AttemptTrace:
 
     def answered(self, answer: Answer) -> None:
         """Ends the call with what Triton said."""
-        self._why = answer.message
+        self._why = model_messages.for_record(answer.message)
         if self._call is not None:
-            end_call(self._call, answer.outcome, answer.message)
+            end_call(self._call, answer.outcome, self._why)
             self._call = None
 
     def reply(self, kept: bool) -> None:

@@ -110,7 +110,7 @@ class InferenceCore:
             del body
             reply = await self._answer(call, caller)
             if reply.outcome != OUTCOME_OK:
-                raise OutcomeError(reply.outcome, reply.message)
+                raise OutcomeError(reply.outcome, reply.message, by_replica=True)
             return reply.body
         except OutcomeError as error:
             outcome = error.outcome

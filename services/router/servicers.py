@@ -18,7 +18,7 @@ from forebay.v1.inference_pb2 import InferResponse
 from services.router.inference import Caller, InferenceCore
 from services.router.refusals import status_of
 from services.router.spans import CANCELLED, end_server_span, server_span
-from services.runtime import telemetry
+from services.runtime import model_messages, telemetry
 from services.wire.outcomes import LABELS, OutcomeError
 
 log = structlog.get_logger()
@@ -128,7 +128,7 @@ async def abort(
     log.info(
         event,
         outcome=LABELS[error.outcome],
-        message=sentence,
+        message=model_messages.for_record(sentence) if error.by_replica else sentence,
         request_id=caller.request_id,
         trace_id=caller.trace_id,
     )

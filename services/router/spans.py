@@ -2,7 +2,7 @@
 
 from services.router.inference import Caller
 from services.router.refusals import status_of
-from services.runtime import telemetry
+from services.runtime import model_messages, telemetry
 from services.runtime import trace_words as words
 from services.wire.outcomes import LABELS, OutcomeError
 
@@ -45,6 +45,8 @@ def end_server_span(
         return
     if isinstance(failed, OutcomeError):
         outcome, status, why = LABELS[failed.outcome], status_of(failed).name, failed.message
+        if failed.by_replica:
+            why = model_messages.for_record(why)
     else:
         outcome = failed or "ok"
         status, why = _STATUS[outcome], ""

@@ -39,10 +39,18 @@ class OutcomeError(Exception):
     Attributes:
         outcome: how it ended.
         retry_after_s: when the caller may try again, if trying again can help.
+        by_replica: the message came from a replica, and may be its model's own words.
     """
 
-    def __init__(self, outcome: Outcome, message: str, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        outcome: Outcome,
+        message: str,
+        retry_after_s: float | None = None,
+        by_replica: bool = False,
+    ) -> None:
         super().__init__(message)
+        self.by_replica = by_replica
         self.outcome = outcome
         self.message = message
         self.retry_after_s = retry_after_s

@@ -31,6 +31,7 @@ from services.node_agent.tasks.task_trace import TaskTrace
 from services.node_agent.tasks.usage_notes import UsageNotes
 from services.node_agent.triton_client import TritonClient
 from services.runtime.clock import Clock
+from services.runtime.model_messages import for_record
 from services.wire.tasks import states
 
 log = structlog.get_logger()
@@ -285,7 +286,7 @@ class TaskAttempts:
                 task.envelope.body, max(1, int(task.limit_s * 1000))
             )
             answer = await attempt.infer(body, self._client, trace.call_triton())
-            outcome, why = answer.outcome, answer.message
+            outcome, why = answer.outcome, for_record(answer.message)
         except attempt.ReplicaLostError as error:
             outcome, why, answer = OUTCOME_UNAVAILABLE, str(error), None
         finally:

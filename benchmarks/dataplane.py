@@ -26,9 +26,9 @@ from benchmarks import load
 from forebay.local import triton_setup
 from forebay.local.mesh import LocalMesh
 from forebay.local.programs import MeshOptions
-from services.node_agent.model_cache import build_repository
-from services.node_agent.triton_home import TritonHome
-from services.node_agent.triton_process import TritonProcess, remove_shared_memory
+from services.node_agent.models.model_cache import build_repository
+from services.node_agent.triton.triton_home import TritonHome
+from services.node_agent.triton.triton_process import TritonProcess, remove_shared_memory
 
 HERE = Path(__file__).parent
 METHOD = "/inference.GRPCInferenceService/ModelInfer"

@@ -1,6 +1,6 @@
 """Prepares Triton for the `process` runtime, without root, from the wheel that carries it.
 
-What it writes is read by services/node_agent/triton_home.py:
+What it writes is read by services/node_agent/triton/triton_home.py:
 
     bin/tritonserver
     backends/python/       libtriton_python.so, triton_python_backend_stub, …_utils.py

@@ -18,7 +18,7 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.node_agent.protobuf_fields import bytes_head
 from services.node_agent.shared_memory import SHARED_MEMORY, has_object
-from services.node_agent.triton_client import Metadata, TritonClient, TritonError
+from services.node_agent.triton.triton_client import Metadata, TritonClient, TritonError
 from services.wire import outcomes
 from services.wire.limits import MAX_BODY_BYTES
 from services.wire.nats_link import NatsLink

@@ -8,13 +8,13 @@ from forebay.v1.autoscaler_pb2 import Assignment
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ending import end
 from services.node_agent.intake import Intake
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_attempts import Share
 from services.node_agent.tasks.task_intake import LEAVE_S, TaskIntake
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.triton.triton_client import TritonClient
 from services.wire.streams import ACK_WAIT_S
 
 log = structlog.get_logger()

@@ -8,7 +8,7 @@ import nats.js.errors
 import structlog
 
 from services.node_agent.shared_memory import has_object
-from services.node_agent.triton_client import TritonClient, TritonError
+from services.node_agent.triton.triton_client import TritonClient, TritonError
 from services.wire import streams
 from services.wire.nats_link import NatsLink
 

@@ -24,11 +24,11 @@ from forebay.v1.envelope_pb2 import (
 from services.node_agent import attempt
 from services.node_agent.answers import AnswerPublisher
 from services.node_agent.ongoing import Ongoing
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.slots import Slots
-from services.node_agent.tracing import AttemptTrace, NoTrace
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.traces.tracing import AttemptTrace, NoTrace
+from services.node_agent.triton.triton_client import TritonClient
 from services.runtime import telemetry
 from services.runtime.clock import Clock
 from services.wire import streams, subjects

@@ -7,8 +7,8 @@ from services.node_agent.ending import end
 from services.node_agent.feeding import Feeding
 from services.node_agent.replica_log import read_tail
 from services.node_agent.runtime import Triton
-from services.node_agent.triton_client import TritonClient
-from services.node_agent.triton_log import last_words
+from services.node_agent.triton.triton_client import TritonClient
+from services.node_agent.triton.triton_log import last_words
 
 END_S = 3.0
 """How long requests wait for the end of a lost Triton before they are given back without it."""

@@ -12,15 +12,15 @@ import forebay
 from services.node_agent import assignments
 from services.node_agent.agent import Agent
 from services.node_agent.containers.container_runtime import ContainerRuntime
-from services.node_agent.model_cache import ModelCache
+from services.node_agent.models.model_cache import ModelCache
 from services.node_agent.process_runtime import ProcessRuntime
 from services.node_agent.replica_log import ReplicaLogs
-from services.node_agent.replica_trace import CALLS
 from services.node_agent.report import Reporter
 from services.node_agent.runtime import Runtime
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tasks.usage_notes import UsageNotes
+from services.node_agent.traces.replica_trace import CALLS
 from services.runtime import process, telemetry
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
@@ -31,7 +31,7 @@ from services.wire.server_clock import ServerClock
 from services.wire.tasks.ledger import TaskLedger
 
 if TYPE_CHECKING:
-    from services.node_agent.trace_relay import TraceRelay
+    from services.node_agent.traces.trace_relay import TraceRelay
 
 log = structlog.get_logger()
 
@@ -129,7 +129,7 @@ async def _trace_relay(
     if not telemetry.enabled():
         return None
     # Imports the SDK.
-    from services.node_agent.trace_relay import TraceRelay
+    from services.node_agent.traces.trace_relay import TraceRelay
 
     relay = TraceRelay(settings.node, CALLS, around.clock)
     await relay.open(settings.trace_relay_listen, state_dir / "trace_relay.port")

@@ -8,14 +8,15 @@ from pathlib import Path
 import structlog
 
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_PROCESS, ReplicaRuntime
-from services.node_agent import replica_environment, volumes
+from services.node_agent import replica_environment
 from services.node_agent.gpus import mps
-from services.node_agent.model_cache import build_repository
-from services.node_agent.python_environment import PythonEnvironments
+from services.node_agent.models import volumes
+from services.node_agent.models.model_cache import build_repository
+from services.node_agent.models.python_environment import PythonEnvironments
 from services.node_agent.runtime import Launch, Measured, Order, Triton
 from services.node_agent.settings import NodeAgentSettings
-from services.node_agent.triton_home import TritonHome, TritonHomeError
-from services.node_agent.triton_process import RECORD, TritonProcess, remove_shared_memory
+from services.node_agent.triton.triton_home import TritonHome, TritonHomeError
+from services.node_agent.triton.triton_process import RECORD, TritonProcess, remove_shared_memory
 from services.wire.offered_volumes import OfferedVolume
 
 log = structlog.get_logger()

@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from services.node_agent import canary, losing
+from services.node_agent import losing
 from services.node_agent.runtime import Triton, TritonExitedError
-from services.node_agent.triton_client import TritonClient, TritonError
+from services.node_agent.triton import canary
+from services.node_agent.triton.triton_client import TritonClient, TritonError
 from services.wire.triton_stubs import service_pb2 as triton
 
 CANARY_TIMEOUT_S = 60.0

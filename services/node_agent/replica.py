@@ -19,11 +19,9 @@ from services.node_agent.ending import end
 from services.node_agent.feeding import Feeding
 from services.node_agent.gpus.trouble import GpuTrouble
 from services.node_agent.housekeeping import describe, forget_dead_regions
-from services.node_agent.instance_groups import at_work_at_once
-from services.node_agent.model_cache import ModelError
+from services.node_agent.models.model_cache import ModelError
+from services.node_agent.models.python_environment import RequirementsError
 from services.node_agent.proving import NotLoadedError, NotProvenError, prove, wait_listening
-from services.node_agent.python_environment import RequirementsError
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.restart_policy import PROVEN_AFTER_S, Failures
 from services.node_agent.runtime import (
     Measured,
@@ -34,7 +32,9 @@ from services.node_agent.runtime import (
 )
 from services.node_agent.surroundings import Surroundings
 from services.node_agent.tallies import Tallies
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.triton.instance_groups import at_work_at_once
+from services.node_agent.triton.triton_client import TritonClient
 from services.wire import names
 from services.wire.triton_stubs import service_pb2 as protocol
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 
 from forebay.v1.autoscaler_pb2 import Assignment
-from services.node_agent import volumes
+from services.node_agent.models import volumes
+from services.node_agent.models.volumes import Mount
 from services.node_agent.simulated_gpus import is_simulated
-from services.node_agent.volumes import Mount
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",

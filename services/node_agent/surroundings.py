@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from services.node_agent.model_cache import ModelCache
+from services.node_agent.models.model_cache import ModelCache
 from services.node_agent.runtime import Runtime
 from services.node_agent.settings import NodeAgentSettings
 from services.node_agent.tasks.usage_notes import UsageNotes

@@ -5,7 +5,7 @@ import ast
 import pytest
 
 from services.autoscaler import origins
-from services.node_agent import trace_names
+from services.node_agent.traces import trace_names
 from services.runtime import trace_words
 from tests.contract.tree import ROOT
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.node_agent.model_cache import KEPT_UNUSED, ModelCache, ModelError
+from services.node_agent.models.model_cache import KEPT_UNUSED, ModelCache, ModelError
 from services.wire import model_archive, streams
 from services.wire.nats_link import NatsLink
 from tests.support.control_plane import linked

@@ -9,8 +9,8 @@ import psutil
 import pytest
 
 from forebay.local import triton_setup
-from services.node_agent import python_environment
-from services.node_agent.python_environment import PythonEnvironments, RequirementsError
+from services.node_agent.models import python_environment
+from services.node_agent.models.python_environment import PythonEnvironments, RequirementsError
 from tests.support.eventually import eventually
 
 BUILDING = "building the model's Python environment from its requirements.txt"

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from services.node_agent import trace_relay
-from services.node_agent.recent_calls import RecentCalls
-from services.node_agent.trace_relay import TraceRelay
+from services.node_agent.traces import trace_relay
+from services.node_agent.traces.recent_calls import RecentCalls
+from services.node_agent.traces.trace_relay import TraceRelay
 from services.runtime import ports
 from services.runtime.clock import SystemClock
 from tests.support.eventually import eventually

@@ -8,7 +8,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from services.node_agent.triton_client import MAX_METADATA_BYTES, TritonClient, TritonError
+from services.node_agent.triton.triton_client import MAX_METADATA_BYTES, TritonClient, TritonError
 from services.wire.http2.client import unary_channel
 from services.wire.http2.client.replies import INTERNAL, UNAVAILABLE
 from services.wire.http2.client.unary_channel import CallFailedError, UnaryChannel

@@ -14,12 +14,14 @@ import structlog
 
 from forebay.v1.launcher_pb2 import ReplicaContainer, StartReplicaRequest
 from forebay.v1.node_pb2 import REPLICA_RUNTIME_DOCKER, ReplicaRuntime
-from services.node_agent import replica_environment, volumes
+from services.node_agent import replica_environment
 from services.node_agent.containers import readable
 from services.node_agent.containers.launcher_link import LauncherLink
 from services.node_agent.containers.record import RECORD, ContainerRecord
 from services.node_agent.containers.triton_container import TritonContainer
-from services.node_agent.model_cache import build_repository
+from services.node_agent.models import volumes
+from services.node_agent.models.model_cache import build_repository
+from services.node_agent.models.volumes import Mount
 from services.node_agent.process_runtime import end_leftover
 from services.node_agent.runtime import (
     Launch,
@@ -30,7 +32,6 @@ from services.node_agent.runtime import (
     Triton,
 )
 from services.node_agent.settings import NodeAgentSettings
-from services.node_agent.volumes import Mount
 from services.wire.offered_volumes import OfferedVolume
 
 log = structlog.get_logger()

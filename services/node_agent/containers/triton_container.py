@@ -17,7 +17,7 @@ from services.node_agent.containers.launcher_link import LauncherLink
 from services.node_agent.containers.record import RECORD, ContainerRecord
 from services.node_agent.ending import end
 from services.node_agent.runtime import RuntimeAwayError, StartRefusedError, TritonExitedError
-from services.node_agent.triton_client import TritonClient, TritonError
+from services.node_agent.triton.triton_client import TritonClient, TritonError
 
 log = structlog.get_logger()
 

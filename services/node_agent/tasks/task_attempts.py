@@ -20,7 +20,6 @@ from forebay.v1.envelope_pb2 import (
 )
 from services.node_agent import attempt
 from services.node_agent.attempt import Answer
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks import retry_policy, timeout_parameter
 from services.node_agent.tasks.ongoing_task import OngoingTask
@@ -29,7 +28,8 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import Slots
 from services.node_agent.tasks.task_trace import TaskTrace
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.triton.triton_client import TritonClient
 from services.runtime.clock import Clock
 from services.runtime.model_messages import for_record
 from services.wire.tasks import states

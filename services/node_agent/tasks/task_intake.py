@@ -9,7 +9,6 @@ import structlog
 from nats.aio.subscription import Subscription
 
 from forebay.v1.task_record_pb2 import TaskEnvelope
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tallies import Tallies
 from services.node_agent.tasks.lanes import Lanes
 from services.node_agent.tasks.ongoing_task import OngoingTask
@@ -17,7 +16,8 @@ from services.node_agent.tasks.settlement import Settlement
 from services.node_agent.tasks.slots import UNFILLED_S, Slots
 from services.node_agent.tasks.task_attempts import Share, TaskAttempts
 from services.node_agent.tasks.usage_notes import UsageNotes
-from services.node_agent.triton_client import TritonClient
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.triton.triton_client import TritonClient
 from services.runtime.clock import Clock
 from services.wire.nats_link import NatsLink
 from services.wire.server_clock import ServerClock

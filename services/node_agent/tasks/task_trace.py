@@ -8,11 +8,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 from forebay.v1.envelope_pb2 import OUTCOME_CANCELLED, Outcome
-from services.node_agent import trace_names as names
-from services.node_agent.replica_trace import ReplicaTrace
 from services.node_agent.tasks.ongoing_task import OngoingTask
-from services.node_agent.tracing import end_attempt, end_call
-from services.node_agent.triton_client import Metadata
+from services.node_agent.traces import trace_names as names
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.traces.tracing import end_attempt, end_call
+from services.node_agent.triton.triton_client import Metadata
 from services.runtime import telemetry
 from services.runtime import trace_words as words
 from services.wire.instants import timestamp

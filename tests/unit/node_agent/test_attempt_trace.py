@@ -10,8 +10,8 @@ from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.envelope_pb2 import RequestEnvelope
 from services.node_agent import replica_states
 from services.node_agent.ongoing import Ongoing
-from services.node_agent.replica_trace import CALLS, ReplicaTrace
-from services.node_agent.tracing import NO_TRACE, AttemptTrace
+from services.node_agent.traces.replica_trace import CALLS, ReplicaTrace
+from services.node_agent.traces.tracing import NO_TRACE, AttemptTrace
 from services.runtime import telemetry
 from services.runtime.clock import SystemClock
 

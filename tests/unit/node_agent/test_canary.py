@@ -5,7 +5,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import service_pb2 as triton
 from tritonclient.grpc.model_config_pb2 import ModelConfig
 
-from services.node_agent import canary
+from services.node_agent.triton import canary
 
 
 def made(config: str) -> triton.ModelInferRequest:

@@ -7,11 +7,11 @@ import pytest
 
 from forebay.v1.deployment_pb2 import VolumeMount
 from forebay.v1.launcher_pb2 import ReplicaContainer
-from services.node_agent import volumes
 from services.node_agent.containers import ends, readable
 from services.node_agent.containers.launcher_link import LauncherLink
 from services.node_agent.containers.record import RECORD, ContainerRecord
-from services.node_agent.model_cache import build_repository
+from services.node_agent.models import volumes
+from services.node_agent.models.model_cache import build_repository
 from services.node_agent.settings import NodeAgentSettings
 from services.wire.offered_volumes import OfferedVolume
 

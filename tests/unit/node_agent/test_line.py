@@ -1,7 +1,7 @@
 """Since when what is inside a Triton can have been at work."""
 
-from services.node_agent.instance_groups import UNBOUNDED, at_work_at_once
 from services.node_agent.tasks.line import Line
+from services.node_agent.triton.instance_groups import UNBOUNDED, at_work_at_once
 from services.wire.triton_stubs import model_config_pb2
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import VolumeMount
-from services.node_agent import volumes
+from services.node_agent.models import volumes
+from services.node_agent.models.volumes import Mount, VolumeError
 from services.node_agent.replica_environment import variables
 from services.node_agent.settings import NodeAgentSettings
-from services.node_agent.volumes import Mount, VolumeError
 from services.runtime.config import ConfigError
 from services.wire.offered_volumes import OfferedVolume, parse
 

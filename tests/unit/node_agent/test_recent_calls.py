@@ -1,6 +1,6 @@
 """Spans of Triton count if this agent has lately called it in their trace, and not without end."""
 
-from services.node_agent.recent_calls import SPANS_PER_CALL, RecentCalls
+from services.node_agent.traces.recent_calls import SPANS_PER_CALL, RecentCalls
 
 TRACE, OTHER = "ab" * 16, "cd" * 16
 

@@ -8,10 +8,10 @@ from google.protobuf import text_format
 from forebay.v1.autoscaler_pb2 import Assignment
 from forebay.v1.deployment_pb2 import ReplicaResources
 from services.node_agent import replica_environment
-from services.node_agent.instance_groups import with_workers, without_gpus
-from services.node_agent.model_cache import build_repository
+from services.node_agent.models.model_cache import build_repository
 from services.node_agent.replica_environment import THREAD_VARIABLES, variables, visible_gpus
-from services.node_agent.triton_home import TritonHome
+from services.node_agent.triton.instance_groups import with_workers, without_gpus
+from services.node_agent.triton.triton_home import TritonHome
 from services.wire.triton_stubs import model_config_pb2
 
 Group = model_config_pb2.ModelInstanceGroup

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.node_agent import trace_names as names
+from services.node_agent.traces import trace_names as names
 
 
 @pytest.mark.parametrize(

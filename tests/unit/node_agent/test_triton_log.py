@@ -1,6 +1,6 @@
 """What Triton's log says about why it stopped."""
 
-from services.node_agent.triton_log import last_words
+from services.node_agent.triton.triton_log import last_words
 
 LOG = """I1122 00:40:00.1 2641 model_lifecycle.cc:472] "loading: bad:1"
 E1122 00:39:59.2 2641 server.cc:241] "CudaDriverHelper has not been initialized."

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from services.node_agent.triton_process import ProcessRecord, TritonProcess, start_ticks
+from services.node_agent.triton.triton_process import ProcessRecord, TritonProcess, start_ticks
 
 
 def test_how_long_a_triton_took_to_start_is_known_to_who_adopts_it(tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
-from services.node_agent.recent_calls import RecentCalls
-from services.node_agent.triton_spans import SpanMaker
+from services.node_agent.traces.recent_calls import RecentCalls
+from services.node_agent.traces.triton_spans import SpanMaker
 
 TRACE, CALL = "ab" * 16, "cd" * 8
 

@@ -17,8 +17,8 @@ from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import DecodeError
 
-from services.node_agent.recent_calls import RecentCalls
-from services.node_agent.triton_spans import SpanMaker
+from services.node_agent.traces.recent_calls import RecentCalls
+from services.node_agent.traces.triton_spans import SpanMaker
 from services.runtime import ports, telemetry
 from services.runtime.clock import Clock
 

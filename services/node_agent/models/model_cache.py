@@ -12,7 +12,7 @@ import nats.js.errors
 import structlog
 from google.protobuf import text_format
 
-from services.node_agent.instance_groups import with_workers, without_gpus
+from services.node_agent.triton.instance_groups import with_workers, without_gpus
 from services.wire import model_archive, stored_models, streams
 from services.wire.nats_link import NatsLink
 

@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from services.node_agent import trace_names as names
-from services.node_agent.recent_calls import RecentCalls
+from services.node_agent.traces import trace_names as names
+from services.node_agent.traces.recent_calls import RecentCalls
 from services.runtime import trace_words as words
 
 MAX_EVENTS = 16

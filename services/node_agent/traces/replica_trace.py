@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from forebay.v1.autoscaler_pb2 import Assignment
 from services.node_agent import replica_states
-from services.node_agent import trace_names as names
-from services.node_agent.recent_calls import RecentCalls
+from services.node_agent.traces import trace_names as names
+from services.node_agent.traces.recent_calls import RecentCalls
 from services.runtime import telemetry
 from services.runtime import trace_words as words
 from services.runtime.clock import Clock

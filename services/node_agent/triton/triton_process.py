@@ -20,8 +20,8 @@ import psutil
 import structlog
 
 from services.node_agent.runtime import Measured, TritonExitedError
-from services.node_agent.trace_names import triton_flags
-from services.node_agent.triton_home import TritonHome
+from services.node_agent.traces.trace_names import triton_flags
+from services.node_agent.triton.triton_home import TritonHome
 from services.runtime.process import write_atomically
 
 log = structlog.get_logger()

@@ -1,11 +1,11 @@
 """The spans of one attempt: queue wait, the attempt, the call of Triton, the reply."""
 
 from forebay.v1.envelope_pb2 import OUTCOME_CANCELLED, OUTCOME_OK, Outcome
-from services.node_agent import trace_names as names
 from services.node_agent.attempt import Answer
 from services.node_agent.ongoing import Ongoing
-from services.node_agent.replica_trace import ReplicaTrace
-from services.node_agent.triton_client import Metadata
+from services.node_agent.traces import trace_names as names
+from services.node_agent.traces.replica_trace import ReplicaTrace
+from services.node_agent.triton.triton_client import Metadata
 from services.runtime import model_messages, telemetry
 from services.runtime import trace_words as words
 from services.wire import subjects

@@ -1,0 +1,1 @@
+"""What a replica needs on its node: model, Python environment, volumes."""

@@ -1,0 +1,1 @@
+"""Spans of requests, tasks and starts, and Triton's own through the agent."""

@@ -9,7 +9,9 @@ from google.rpc.status_pb2 import Status
 
 from forebay.v1.envelope_pb2 import OUTCOME_INTERNAL
 from services.router.inference import Caller, InferenceCore
-from services.router.servicers import InferServicer, RawUnaryHandlers, shortened
+from services.router.servicers import InferServicer, shortened
+from services.wire.http2.server.grpc_server import GrpcServer
+from services.wire.limits import MAX_GRPC_MESSAGE_BYTES
 from services.wire.outcomes import OutcomeError
 
 
@@ -25,9 +27,9 @@ class TalkativeCore(InferenceCore):
 
 @pytest.mark.parametrize("character", ["x", "\n", "語"])
 async def test_a_model_that_says_much_fails_with_its_own_status(character: str) -> None:
-    server = grpc.aio.server()
+    server = GrpcServer(MAX_GRPC_MESSAGE_BYTES)
     servicer = InferServicer(TalkativeCore(character * 50_000))
-    server.add_generic_rpc_handlers((RawUnaryHandlers({"/a/Infer": servicer.infer}),))
+    server.add_raw("/a/Infer", servicer.infer)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:

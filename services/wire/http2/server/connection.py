@@ -36,6 +36,20 @@ _NO_HTTP2 = (
 _ENCODINGS = (("grpc-accept-encoding", ",".join(ENCODINGS)),)
 
 
+class Connections:
+    """Those of one server.
+
+    Attributes:
+        open: the clients that are connected.
+        stopping: whether no more are taken.
+    """
+
+    def __init__(self) -> None:
+        """None yet."""
+        self.open: set[Connection] = set()
+        self.stopping = False
+
+
 class Connection(asyncio.Protocol):
     """One client.
 
@@ -52,22 +66,32 @@ class Connection(asyncio.Protocol):
         methods: Methods,
         max_message_bytes: int,
         max_metadata_bytes: int,
-        alive: "set[Connection]",
+        connections: Connections,
     ) -> None:
-        """Not connected yet; is in `alive` for as long as it is."""
+        """Not connected yet.
+
+        Args:
+            methods: what may be called.
+            max_message_bytes: largest message of a client.
+            max_metadata_bytes: largest set of header fields of a call.
+            connections: has this among it for as long as it is connected.
+        """
         self.loop = asyncio.get_running_loop()
         self.streams = CallStreams(max_message_bytes, max_metadata_bytes)
         self.peer = ""
         self.max_message_bytes = max_message_bytes
         self.closed: asyncio.Future[None] = self.loop.create_future()
         self._methods = methods
-        self._alive = alive
+        self._connections = connections
         self._transport: asyncio.Transport | None = None
         self._calls: dict[CallStream, ServerCall] = {}
         self._flushing = False
         self._draining = False
         self._refusing = False
+        self._paused = False
+        self._pings_sent = 0
         self._heard_bytes = 0
+        self._unread_bytes = 0
         self._silent_ticks = 0
         self._timer: asyncio.TimerHandle | None = None
         self._closer: asyncio.TimerHandle | None = None
@@ -78,15 +102,18 @@ class Connection(asyncio.Protocol):
         return list(self._calls.values())
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greets the client."""
+        """Waits for the client to speak first: one of HTTP/1.1 is answered as such."""
         self._transport = cast(asyncio.Transport, transport)
+        if self._connections.stopping:
+            # It was accepted in the very moment in which that ended.
+            self._transport.abort()
+            return
         name = transport.get_extra_info("peername")
         self.peer = f"ipv4:{name[0]}:{name[1]}" if name else "unknown"
         if name and ":" in name[0]:
             self.peer = f"ipv6:[{name[0]}]:{name[1]}"
-        self._alive.add(self)
+        self._connections.open.add(self)
         self._timer = self.loop.call_later(TICK_S, self._tick)
-        self._flush()
 
     def data_received(self, data: bytes) -> None:
         """Takes what the client sent, and begins the calls in it."""
@@ -108,7 +135,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Ends the calls: nobody hears their answers."""
-        self._alive.discard(self)
+        self._connections.open.discard(self)
         self._transport = None
         for timer in (self._timer, self._closer):
             if timer is not None:
@@ -119,16 +146,18 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than is written: what it asks is not read meanwhile."""
+        self._paused = True
         self.streams.sending.pause()
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Goes on."""
-        for stream in self.streams.sending.resume():
-            self._tell([(Event.SENT, stream)])
+        self._paused = False
+        self._tell([(Event.SENT, stream) for stream in self.streams.sending.resume()])
         self._flush()
-        if self._transport is not None:
+        # What was sent now may have been too much again.
+        if self._transport is not None and not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()
 
     def flush_soon(self) -> None:
@@ -143,12 +172,13 @@ class Connection(asyncio.Protocol):
             return
         self._draining = True
         self.streams.drain()
+        self._pings_sent += 1
         self._flush()
         # A call may be on its way; the answer to a ping comes after it.
         self.loop.call_later(PONG_WAIT_S, self._refuse_more)
 
     def close(self) -> None:
-        """Ends what is under way, and closes."""
+        """Ends what is under way, and closes when what was written is read."""
         for call in self.calls:
             call.break_off(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         self._refuse_more()
@@ -156,8 +186,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
+    def abort(self) -> None:
+        """Closes at once; what was not sent is lost."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _go_on_draining(self) -> None:
-        if self.streams.pings_answered:
+        if self.streams.pings_answered >= self._pings_sent:
             self._refuse_more()
 
     def _refuse_more(self) -> None:
@@ -196,6 +231,9 @@ class Connection(asyncio.Protocol):
 
     def _opened(self, stream: CallStream) -> ServerCall | None:
         """The call of a stream, or None if it was refused."""
+        if stream.closed:
+            # By what came right after its header block.
+            return None
         fields, end = stream.fields, self.streams.sending.end
         method = self._methods.find(fields.path)
         if method is None:
@@ -221,6 +259,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if not self.streams.greeted and not PREFACE.startswith(data[: len(PREFACE)]):
+            self.streams.sending.frames.clear()
             if data[:1].isalpha():
                 self._transport.write(_NO_HTTP2)
         else:
@@ -245,7 +284,11 @@ class Connection(asyncio.Protocol):
         self._timer = self.loop.call_later(TICK_S, self._tick)
         if self._transport is None:
             return
-        if self._heard_bytes and self.streams.greeted:
+        # One that takes what it is sent is not silent: nothing is read of it until it has.
+        unread_bytes = self._transport.get_write_buffer_size()
+        taking = unread_bytes < self._unread_bytes
+        self._unread_bytes = unread_bytes
+        if (self._heard_bytes or taking) and self.streams.greeted:
             self._heard_bytes = self._silent_ticks = 0
             return
         self._silent_ticks += 1
@@ -254,4 +297,5 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
         elif self._silent_ticks == SILENT_TICKS:
             self.streams.sending.frames.append(ping(bytes(8)))
+            self._pings_sent += 1
             self._flush()

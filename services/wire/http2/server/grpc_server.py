@@ -5,13 +5,16 @@ import socket
 
 import structlog
 
-from services.wire.http2.server.connection import Connection
+from services.wire.http2.server.connection import Connection, Connections
 from services.wire.http2.server.methods import Methods
 
 log = structlog.get_logger()
 
 BACKLOG = 1024
 """Connections that wait to be accepted."""
+
+CLOSE_S = 1.0
+"""What a connection may take to close, and a handler that is broken off to end."""
 
 MAX_METADATA_BYTES = 16 * 1024
 """Largest set of header fields of a call, as grpcio has it."""
@@ -30,7 +33,7 @@ class GrpcServer(Methods):
         self._max_message_bytes = max_message_bytes
         self._socket: socket.socket | None = None
         self._server: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
+        self._connections = Connections()
 
     def add_insecure_port(self, address: str) -> int:
         """Takes an address; connections wait there until `start`.
@@ -47,9 +50,17 @@ class GrpcServer(Methods):
         host, _, port = address.rpartition(":")
         name = host.strip("[]")
         try:
-            found = socket.getaddrinfo(name or None, int(port), type=socket.SOCK_STREAM)
+            found = socket.getaddrinfo(
+                name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
             family, _, _, _, where = found[0]
-            self._socket = socket.create_server(where[:2], family=family, backlog=BACKLOG)
+            self._socket = socket.create_server(
+                where[:2],
+                family=family,
+                backlog=BACKLOG,
+                # As in grpcio, `::` stands for all addresses of both kinds.
+                dualstack_ipv6=where[0] == "::" and socket.has_dualstack_ipv6(),
+            )
         except OSError as error:
             raise RuntimeError(error.strerror or str(error)) from error
         chosen: int = self._socket.getsockname()[1]
@@ -59,34 +70,40 @@ class GrpcServer(Methods):
         """Begins to take connections."""
         assert self._socket is not None, "add_insecure_port comes first"
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: Connection(
-                self, self._max_message_bytes, MAX_METADATA_BYTES, self._connections
-            ),
-            sock=self._socket,
-            backlog=BACKLOG,
-        )
+        self._server = await loop.create_server(self._taken, sock=self._socket, backlog=BACKLOG)
 
-    async def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float | None) -> None:
         """Takes no more connections and calls, and waits until those under way have ended.
 
         Args:
-            grace_s: for so long at most; what has not ended then is broken off.
+            grace_s: for so long at most; what has not ended then is broken off. None is 0.
         """
+        self._connections.stopping = True
         if self._server is not None:
             self._server.close()
         elif self._socket is not None:
             self._socket.close()
-        if grace_s > 0:
-            for connection in list(self._connections):
+        if grace_s:
+            for connection in list(self._connections.open):
                 connection.drain()
             await self._closed(grace_s)
-        for connection in list(self._connections):
+        broken_off = [call.task for c in self._connections.open for call in c.calls if call.task]
+        for connection in list(self._connections.open):
             connection.close()
-        await self._closed(1.0)
+        await self._closed(CLOSE_S)
+        for connection in list(self._connections.open):
+            # Its client reads nothing.
+            connection.abort()
+        await self._closed(CLOSE_S)
+        if broken_off:
+            # They may still use what the process is about to take down.
+            await asyncio.wait(broken_off, timeout=CLOSE_S)
+
+    def _taken(self) -> Connection:
+        return Connection(self, self._max_message_bytes, MAX_METADATA_BYTES, self._connections)
 
     async def _closed(self, timeout_s: float) -> None:
         """Waits until no connection is left, but no longer than so many seconds."""
-        if self._connections:
-            waiting = [connection.closed for connection in self._connections]
+        if self._connections.open:
+            waiting = [connection.closed for connection in self._connections.open]
             await asyncio.wait(waiting, timeout=timeout_s)

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
+_MAX_FOUND = 1024
+"""Paths that generic handlers took, which are remembered: a client may make up any number."""
+
 if TYPE_CHECKING:
     from services.wire.http2.server.server_call import ServerCall
 
@@ -72,7 +75,9 @@ class Methods:
         for generic in self._generic:
             handler = generic.service(_CallDetails(path))
             if handler is not None:
-                method = self._methods[path] = _method_of(handler)
+                method = _method_of(handler)
+                if len(self._methods) < _MAX_FOUND:
+                    self._methods[path] = method
                 return method
         return None
 

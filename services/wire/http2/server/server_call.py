@@ -23,6 +23,15 @@ log = structlog.get_logger()
 MAX_UNSENT_BYTES = 64 * 1024
 """Of messages that a client does not take; a handler that writes more waits."""
 
+TURN_BYTES = 64 * 1024
+"""A handler that has written so much at a stretch lets others run, and its messages be sent."""
+
+_MESSAGE_COST_BYTES = 512
+"""What a message of no bytes counts of it."""
+
+_CANCELLED, _UNKNOWN, _MAX_CODE = 1, 2, 16
+"""Status codes of gRPC."""
+
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 
@@ -59,10 +68,12 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         self._method = method
         self._heard: asyncio.Future[None] | None = None
         self._sent: asyncio.Future[None] | None = None
+        self._written_bytes = 0
         self._trailing: Metadata = ()
         self._initial: Metadata = ()
-        self._code = grpc.StatusCode.OK
+        self._code = 0
         self._details = ""
+        self._ended = False
         self._timer: asyncio.TimerHandle | None = None
         timeout_s = stream.fields.timeout_s
         self._deadline_s = None if timeout_s is None else carrier.loop.time() + timeout_s
@@ -108,12 +119,21 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         """Nobody waits for it any more."""
         if self.task is not None:
             self.task.cancel()
+        # A task of the handler's own may read or write for it.
+        for waited in (self._heard, self._sent):
+            if waited is not None and not waited.done():
+                waited.cancel()
         # A task that is cancelled before it has run never comes to its end.
         self._forget()
 
     def break_off(self, code: grpc.StatusCode, details: str) -> None:
         """Ends it with a status, whatever its handler does."""
-        self._end(code, details, self._trailing)
+        if self._stream.unsent:
+            # Its status would wait behind messages that the client does not take.
+            self._carrier.streams.cancel(self._stream)
+            self._carrier.flush_soon()
+        else:
+            self._end(code.value[0], details, self._trailing)
         self.gone()
 
     # What handlers of (de)serialised messages are run with.
@@ -132,21 +152,28 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
 
     def reply(self, response: Any) -> None:
         """Answers with one message and ends the call."""
-        message = self._serialized(response)
-        code, details = self._code.value[0], self._details
-        if code == 0 and not self._initial:
-            block = replies.trailers(code, details, self._trailing)
-            self._carrier.streams.sending.reply(self._stream, message, block)
-        else:
-            self._send(message)
+        if self._ended:
+            return
+        if self._code:
+            # A call that fails has no answer, whatever its handler returns.
             self._end(self._code, self._details, self._trailing)
+            return
+        message = self._serialized(response)
+        block = replies.trailers(0, self._details, self._trailing)
+        self._ended = True
+        self._carrier.streams.sending.reply(self._stream, message, block)
         self._carrier.flush_soon()
 
     async def stream(self, responses: Any) -> None:
         """Answers with messages as they come, and ends the call."""
         if hasattr(responses, "__aiter__"):
-            async for response in responses:
-                await self.write(response)
+            try:
+                async for response in responses:
+                    await self.write(response)
+            finally:
+                # Left to the garbage collector, a handler would end some time after its call.
+                if hasattr(responses, "aclose"):
+                    await responses.aclose()
         else:
             # A handler that writes by itself.
             await responses
@@ -158,6 +185,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         """The next message, or grpc.aio.EOF."""
         reader = self._stream.reader
         while not reader.messages:
+            self._check_open()
             if self._stream.half_closed:
                 return grpc.aio.EOF
             self._heard = self._carrier.loop.create_future()
@@ -179,14 +207,28 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
 
     async def write(self, message: Any) -> None:
         """Sends a message; waits while the client takes none."""
-        self._send(self._serialized(message))
+        self._check_open()
+        body = self._serialized(message)
+        self._begin()
+        self._carrier.streams.sending.message(self._stream, body)
         self._carrier.flush_soon()
+        self._written_bytes += len(body) + _MESSAGE_COST_BYTES
+        if self._written_bytes > TURN_BYTES:
+            self._written_bytes = 0
+            await asyncio.sleep(0)
         while self._stream.unsent_bytes > MAX_UNSENT_BYTES:
+            self._check_open()
             self._sent = self._carrier.loop.create_future()
             await self._sent
 
     async def send_initial_metadata(self, initial_metadata: Metadata) -> None:
-        """Sends metadata before the first message."""
+        """Sends metadata before the first message.
+
+        Raises:
+            grpc.aio.UsageError: if it is too late for that.
+        """
+        if self._stream.answered:
+            raise grpc.aio.UsageError("initial metadata goes before the first message")
         self._initial = tuple(initial_metadata)
         self._begin()
         self._carrier.flush_soon()
@@ -194,13 +236,14 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
     async def abort(
         self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()
     ) -> NoReturn:
-        """Ends the call with an error.
+        """Ends the call with an error; what is no status of an error becomes UNKNOWN.
 
         Raises:
             grpc.aio.AbortError: always.
         """
-        self._end(code, details, tuple(trailing_metadata) or self._trailing)
-        raise grpc.aio.AbortError(f"aborted with {code.name}")
+        trailing = tuple(trailing_metadata) or self._trailing
+        self._end(_number(code) or _UNKNOWN, details or self._details, trailing)
+        raise grpc.aio.AbortError(f"aborted with {code}")
 
     def set_trailing_metadata(self, trailing_metadata: Metadata) -> None:
         """What goes with the status."""
@@ -218,7 +261,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
 
     def set_code(self, code: grpc.StatusCode) -> None:
         """The status that the call ends with."""
-        self._code = code
+        self._code = _number(code)
 
     def set_details(self, details: str) -> None:
         """The text that goes with it."""
@@ -253,21 +296,32 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
     async def _serve(self) -> None:
         try:
             await self._method.serve(self)
-        except grpc.aio.AbortError:
-            # Its status was sent when it was raised.
-            return
+        except grpc.aio.AbortError as error:
+            if not self._ended:
+                # It was raised by hand, or for another call.
+                log.exception("grpc.handler_failed", method=self._stream.fields.path)
+                self._fail(error)
         except asyncio.CancelledError:
-            self._end(grpc.StatusCode.CANCELLED, "the call was cancelled", self._trailing)
+            self._end(_CANCELLED, "the call was cancelled", self._trailing)
             raise
         except Exception as error:
             log.exception("grpc.handler_failed", method=self._stream.fields.path)
-            details = f"the server failed on this call: {type(error).__name__}; its log has more"
-            self._end(grpc.StatusCode.UNKNOWN, details, self._trailing)
+            self._fail(error)
         finally:
             self._forget()
 
+    def _fail(self, error: Exception) -> None:
+        """Answers for a handler that failed, with the status that it has set if it has."""
+        details = f"the server failed on this call: {type(error).__name__}; its log has more"
+        self._end(self._code or _UNKNOWN, self._details or details, self._trailing)
+
     def _expire(self) -> None:
         self.break_off(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
+
+    def _check_open(self) -> None:
+        if self._ended or self._stream.closed:
+            # Its handler was cancelled or has aborted it, and went on.
+            raise asyncio.CancelledError("nobody waits for this call any more")
 
     def _forget(self) -> None:
         if self._timer is not None:
@@ -280,20 +334,20 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
             block = replies.metadata_fields(self._initial)
             self._carrier.streams.sending.begin(self._stream, block)
 
-    def _send(self, message: bytes) -> None:
-        self._begin()
-        self._carrier.streams.sending.message(self._stream, message)
-
-    def _end(self, code: grpc.StatusCode, details: str, trailing: Metadata) -> None:
-        block = replies.trailers(code.value[0], details, trailing)
+    def _end(self, code: int, details: str, trailing: Metadata) -> None:
+        if self._ended or self._stream.closed:
+            return
+        self._ended = True
+        block = replies.trailers(code, details, trailing)
         self._carrier.streams.sending.end(self._stream, block)
         self._carrier.flush_soon()
 
     def _serialized(self, message: Any) -> bytes:
-        if self._method.serialize is None:
-            raw: bytes = message
-            return raw
-        return self._method.serialize(message)
+        if self._method.serialize is not None:
+            message = self._method.serialize(message)
+        if not isinstance(message, bytes):
+            raise TypeError(f"a handler answered with {type(message).__name__} instead of bytes")
+        return message
 
     async def _decompressed(self, message: bytes) -> bytes:
         try:
@@ -308,3 +362,11 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
                 f"the client sent a message that is over {self._carrier.max_message_bytes} bytes "
                 f"decompressed ({error.size_bytes} and more). Send less in one call",
             )
+
+
+def _number(code: Any) -> int:
+    """The number of a status; UNKNOWN for what is none."""
+    if isinstance(code, grpc.StatusCode):
+        number: int = code.value[0]
+        return number
+    return code if isinstance(code, int) and 0 <= code <= _MAX_CODE else _UNKNOWN

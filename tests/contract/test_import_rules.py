@@ -148,6 +148,13 @@ PURE = (
     "services/node_agent/tasks/timeout_parameter.py",
     "services/node_agent/tasks/usage.py",
     "services/wire/http2/client/unary_calls.py",
+    "services/wire/http2/server/call_fields.py",
+    "services/wire/http2/server/call_stream.py",
+    "services/wire/http2/server/call_streams.py",
+    "services/wire/http2/server/messages.py",
+    "services/wire/http2/server/replies.py",
+    "services/wire/http2/server/sending.py",
+    "services/wire/http2/server/uploads.py",
     "services/node_agent/simulated_gpus.py",
 )
 

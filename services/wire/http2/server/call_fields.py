@@ -16,7 +16,9 @@ MetadataValue = str | bytes
 """Bytes for keys that end in `-bin`."""
 
 _MEMO_BLOCK_BYTES = 512
+_MEMO_FIELDS = 32
 _MEMO_SIZE = 256
+"""What is remembered: a block of 512 bytes can say 16 KiB, and 256 of those would be megabytes."""
 
 _NANOSECONDS = {
     "H": 3_600_000_000_000,
@@ -27,6 +29,15 @@ _NANOSECONDS = {
     "n": 1,
 }
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
+_NAME = re.compile(rb"[!-9;-@\[-~]+")
+"""Lower case, and nothing that is no visible ASCII (RFC 9113, 8.2.1)."""
+
+_NO_VALUE = re.compile(rb"[\0\r\n]")
+"""What no value may hold: it would begin a field of its own wherever values are copied to."""
+
+_GRPC = re.compile(rb"application/grpc(?:[+;]|$)")
+"""gRPC, with any message format; gRPC-Web is framed otherwise."""
+
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _OF_CONNECTIONS = frozenset(
     {b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"}
@@ -67,17 +78,26 @@ class CallFieldReader:
     The client is told to use no table (SETTINGS_HEADER_TABLE_SIZE); from its acknowledgement on
     each block stands for itself, so that what it says can be remembered: most calls of a client
     have the same block.
+
+    Attributes:
+        max_block_bytes: a block that is longer before decoding is not decoded. Encoding saves
+            something as a rule, and never more than doubles what is short.
     """
 
     def __init__(self, max_metadata_bytes: int) -> None:
         """Takes blocks of at most so many bytes, as RFC 9113 counts them (6.5.2)."""
+        self.max_block_bytes = 2 * max_metadata_bytes
         self._decoder = hpack.Decoder(max_header_list_size=max_metadata_bytes)
         self._memo: dict[bytes, CallFields] | None = None
 
     def no_table_from_here(self) -> None:
         """The client has acknowledged that it uses no table."""
-        self._decoder.max_allowed_table_size = 0
-        self._memo = {}
+        if self._memo is None:
+            self._decoder.max_allowed_table_size = 0
+            # A client that never used one may not say so at the head of its next block (RFC 7541,
+            # 4.2), and one that says so in a block too large to be decoded has said it.
+            self._decoder.header_table_size = 0
+            self._memo = {}
 
     def read(self, block: bytes) -> CallFields:
         """What a header block says.
@@ -93,23 +113,29 @@ class CallFieldReader:
             if known is not None:
                 return known
         fields = _call_fields(self._decode(block))
-        if memo is not None and len(block) <= _MEMO_BLOCK_BYTES:
+        few = len(fields.metadata) <= _MEMO_FIELDS
+        if memo is not None and few and len(block) <= _MEMO_BLOCK_BYTES:
             if len(memo) >= _MEMO_SIZE:
                 memo.clear()
             memo[block] = fields
         return fields
 
-    def skip(self, block: bytes) -> None:
+    def skip(self, block: bytes) -> bool:
         """Decodes a block that says nothing of interest: the table may follow from it.
+
+        Returns:
+            Whether it can be trailers: those of a request have no pseudo-header fields.
 
         Raises:
             TooManyFieldsError: if it is too large.
             frames.ProtocolError: if it cannot be decoded.
         """
-        self._decode(block)
+        return not any(name.startswith(b":") for name, _ in self._decode(block))
 
     def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
         try:
+            if len(block) > self.max_block_bytes:
+                raise hpack.OversizedHeaderListError
             return [(bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True)]
         except hpack.OversizedHeaderListError as error:
             if self._memo is None:
@@ -119,31 +145,39 @@ class CallFieldReader:
                 ) from error
             raise TooManyFieldsError from error
         except hpack.HPACKError as error:
-            raise h2.ProtocolError(f"a header block: {error}", h2.COMPRESSION_ERROR) from error
+            # Its text may hold the block, which is nothing for logs.
+            name = type(error).__name__
+            raise h2.ProtocolError(f"a header block: {name}", h2.COMPRESSION_ERROR) from error
 
 
 def _call_fields(decoded: list[tuple[bytes, bytes]]) -> CallFields:
     pseudo: dict[bytes, bytes] = {}
     metadata: list[tuple[str, MetadataValue]] = []
     content_type, timeout, encoding = b"", "", ""
+    only_pseudo = True
     for name, value in decoded:
+        if _NO_VALUE.search(value):
+            raise MalformedCallError(f"the field {name!r} with more than one line")
         if name.startswith(b":"):
-            if metadata or content_type or name not in _PSEUDO or name in pseudo:
+            if not only_pseudo or name not in _PSEUDO or name in pseudo:
                 raise MalformedCallError(f"the field {name!r} where it must not be")
             pseudo[name] = value
             continue
-        if name != name.lower() or name in _OF_CONNECTIONS or not name:
+        only_pseudo = False
+        if not _NAME.fullmatch(name) or name in _OF_CONNECTIONS:
             raise MalformedCallError(f"the field {name!r}, which HTTP/2 does not have")
         if name == b"content-type":
             content_type = value
-            continue
-        key = name.decode("latin-1")
-        if key == "grpc-timeout":
+        elif name == b"te" and value != b"trailers":
+            raise MalformedCallError("a transfer encoding, which HTTP/2 does not have")
+        elif name == b"grpc-timeout":
             timeout = value.decode("latin-1")
-        elif key == "grpc-encoding":
+        elif name == b"grpc-encoding":
             encoding = value.decode("latin-1")
-        elif not key.startswith("grpc-") and key not in _OF_THE_PROTOCOL:
-            metadata.extend(_values(key, value))
+        else:
+            key = name.decode("ascii")
+            if not key.startswith("grpc-") and key not in _OF_THE_PROTOCOL:
+                metadata.extend(_values(key, value))
     if not {b":method", b":path", b":scheme"} <= pseudo.keys():
         raise MalformedCallError("a request without method, scheme or path")
     return CallFields(
@@ -151,7 +185,7 @@ def _call_fields(decoded: list[tuple[bytes, bytes]]) -> CallFields:
         timeout_s=_seconds(timeout) if timeout else None,
         encoding="" if encoding == "identity" else encoding,
         metadata=tuple(metadata),
-        is_grpc=pseudo[b":method"] == b"POST" and content_type.startswith(b"application/grpc"),
+        is_grpc=pseudo[b":method"] == b"POST" and _GRPC.match(content_type) is not None,
     )
 
 
@@ -160,9 +194,13 @@ def _values(key: str, value: bytes) -> list[tuple[str, MetadataValue]]:
         return [(key, value.decode("utf-8", "replace").strip(" "))]
     try:
         # Several values may be joined with commas; padding may be left out.
-        return [(key, base64.b64decode(v + b"==")) for v in value.split(b",")]
+        return [(key, _bytes(v.strip(b" ").rstrip(b"="))) for v in value.split(b",")]
     except binascii.Error as error:
         raise MalformedCallError(f"the field {key} is not base64") from error
+
+
+def _bytes(unpadded: bytes) -> bytes:
+    return base64.b64decode(unpadded + b"=" * (-len(unpadded) % 4), validate=True)
 
 
 def _seconds(timeout: str) -> float:

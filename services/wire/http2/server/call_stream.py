@@ -19,39 +19,41 @@ class CallStream:
         half_closed: the client sends nothing more.
         closed: nothing is sent or heard on it any more.
         answered: the header block before the first message was sent.
-        send_window: how many bytes the client takes.
+        credit: how many bytes the client takes more than its window for new streams: what it
+            allowed this one, less what it was sent.
         unsent: of messages, in order.
         unsent_bytes: of all of them.
         ending: the trailers, once they are known and not yet sent.
-        uploads: a place for a large message was given to it.
+        upload: whether it has a place for a large message; False if it waits for one, None if it
+            needs none.
     """
 
     __slots__ = (
         "answered",
         "closed",
+        "credit",
         "ending",
         "fields",
         "half_closed",
         "id",
         "reader",
-        "send_window",
         "unsent",
         "unsent_bytes",
-        "uploads",
+        "upload",
         "window",
     )
 
-    def __init__(self, stream_id: int, fields: CallFields, window: int, send_window: int) -> None:
+    def __init__(self, stream_id: int, fields: CallFields, window: int) -> None:
         """A call whose header block has come."""
         self.id = stream_id
         self.fields = fields
         self.reader = MessageReader()
         self.window = window
-        self.send_window = send_window
+        self.credit = 0
         self.half_closed = False
         self.closed = False
         self.answered = False
         self.unsent: deque[Part] = deque()
         self.unsent_bytes = 0
         self.ending: bytes | None = None
-        self.uploads = False
+        self.upload: bool | None = None

@@ -18,19 +18,19 @@ from services.wire.http2.server.call_fields import (
 from services.wire.http2.server.call_stream import CallStream
 from services.wire.http2.server.messages import MessageTooLargeError
 from services.wire.http2.server.sending import Sending
-from services.wire.http2.server.uploads import Uploads
+from services.wire.http2.server.uploads import STREAM_WINDOW_BYTES, Uploads
 
 MAX_FRAME_BYTES = 256 * 1024
 """Largest frame taken in."""
-
-STREAM_WINDOW_BYTES = h2.DEFAULT_WINDOW_BYTES
-"""What a client may send of a call before anyone has read of it."""
 
 MAX_STREAMS = 10_000
 """Calls on one connection."""
 
 RESOURCE_EXHAUSTED, UNIMPLEMENTED, INTERNAL = 8, 12, 13
 """Status codes of gRPC that a server sets itself."""
+
+MAX_KEPT_BYTES = 256 * 1024 * 1024
+"""Of answers that a client does not take; with more, it begins no more calls."""
 
 _WINDOW_STEP_BYTES = 2**30
 
@@ -75,26 +75,23 @@ class CallStreams:
         self._greeted = False
         self._settled = False
         self._headers: tuple[int, int, list[bytes]] | None = None
+        self._headers_bytes = 0
         self._last_stream = 0
         self._refuse_after: int | None = None
         self._unconfirmed = 0
-        self._uploads = Uploads()
         self._happened: Happened = []
         self.open: dict[int, CallStream] = {}
         self.sending = Sending(self.open, self._close)
+        self._uploads = Uploads(self.sending)
         self.pings_answered = 0
-        self.sending.frames.append(
-            h2.settings(
-                {
-                    h2.HEADER_TABLE_SIZE: 0,
-                    h2.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
-                    h2.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
-                    h2.MAX_HEADER_LIST_SIZE: max_metadata_bytes,
-                }
-            )
-        )
+        offered = {
+            h2.HEADER_TABLE_SIZE: 0,
+            h2.MAX_CONCURRENT_STREAMS: MAX_STREAMS,
+            h2.MAX_FRAME_SIZE: MAX_FRAME_BYTES,
+            h2.MAX_HEADER_LIST_SIZE: max_metadata_bytes,
+        }
         raised = h2.MAX_WINDOW_BYTES - h2.DEFAULT_WINDOW_BYTES
-        self.sending.frames.append(h2.window_update(0, raised))
+        self.sending.frames += (h2.settings(offered), h2.window_update(0, raised))
 
     @property
     def greeted(self) -> bool:
@@ -120,6 +117,8 @@ class CallStreams:
                 self._on_continuation(flags, stream, payload)
             else:
                 self._on_other(kind, flags, stream, payload)
+        if self.sending.widened:
+            self._happened.extend((Event.SENT, call) for call in self.sending.go_on())
         return self._take_happened()
 
     def read(self, stream: CallStream) -> tuple[int, bytes]:
@@ -130,9 +129,7 @@ class CallStreams:
         """
         message = stream.reader.take()
         if not stream.half_closed and not stream.closed:
-            room = STREAM_WINDOW_BYTES - stream.window - stream.reader.unread_bytes
-            if room >= STREAM_WINDOW_BYTES // 2:
-                self._allow(stream, room)
+            self._uploads.refill(stream)
         return message
 
     def cancel(self, stream: CallStream, code: int = h2.CANCEL) -> None:
@@ -206,31 +203,35 @@ class CallStreams:
         self._settled = True
         self.sending.obey(h2.read_settings(payload))
         self.sending.frames.append(h2.SETTINGS_ACK)
-        self._tell_sent()
 
     def _on_ping(self, flags: int, stream: int, payload: bytes) -> None:
-        if stream or len(payload) != h2.PING_BYTES:
-            raise ProtocolError("a ping of the wrong form", h2.FRAME_SIZE_ERROR)
+        if stream:
+            raise ProtocolError("a ping of a stream")
+        if len(payload) != h2.PING_BYTES:
+            raise ProtocolError("a ping of the wrong length", h2.FRAME_SIZE_ERROR)
         if flags & h2.ACK:
             self.pings_answered += 1
         else:
             self.sending.frames.append(h2.ping(payload, h2.ACK))
 
     def _on_window_update(self, stream: int, increment: int) -> None:
-        if stream:
-            self._check_known(stream)
-        if not increment:
-            raise ProtocolError("a window raised by nothing")
-        call = self.open.get(stream)
+        increment &= h2.MAX_WINDOW_BYTES  # The first bit is reserved.
         if stream == 0:
+            if not increment:
+                raise ProtocolError("a window raised by nothing")
             self.sending.widen(increment)
-        elif call is not None:
+            return
+        self._check_known(stream)
+        call = self.open.get(stream)
+        if call is None:
+            return
+        if not increment:
+            self._break(call, h2.PROTOCOL_ERROR)
+            return
+        try:
             self.sending.widen_stream(call, increment)
-        self._tell_sent()
-
-    def _tell_sent(self) -> None:
-        for stream in self.sending.take_emptied():
-            self._happened.append((Event.SENT, stream))
+        except ProtocolError as error:
+            self._break(call, error.code)
 
     def _on_data(self, flags: int, stream: int, payload: bytes) -> None:
         self._check_known(stream)
@@ -254,6 +255,7 @@ class CallStreams:
         try:
             reader.feed(payload, self._max_message_bytes)
         except MessageTooLargeError as error:
+            call.half_closed = bool(flags & h2.END_STREAM)
             self._refuse_message(call, error.size_bytes)
             return
         if flags & h2.END_STREAM:
@@ -261,25 +263,38 @@ class CallStreams:
             return
         if len(reader.messages) != before:
             self._happened.append((Event.HEARD, call))
-            self._place_free(call)
-        if reader.missing_bytes > call.window and self._uploads.ask(call):
-            self._allow(call, reader.missing_bytes - call.window)
+            if call.upload is not None:
+                self._uploads.done(call)
+        if len(payload) != size:
+            self._uploads.refill(call)
+        if reader.missing_bytes > call.window:
+            self._uploads.ask(call)
 
     def _say_all(self, call: CallStream) -> None:
         call.half_closed = True
         if call.reader.is_inside:
-            self.sending.end(call, replies.trailers(INTERNAL, "the request ends midway", ()))
-            self._gone(call)
+            self._fail(call, INTERNAL, "the request ends midway")
             return
         self._happened.append((Event.HEARD, call))
-        self._place_free(call)
+        if call.upload is not None:
+            self._uploads.done(call)
 
     def _refuse_message(self, call: CallStream, size_bytes: int) -> None:
         why = (
             f"a message of {size_bytes} bytes was sent; the limit is {self._max_message_bytes} "
             "bytes. Send less in one call"
         )
-        self.sending.end(call, replies.trailers(RESOURCE_EXHAUSTED, why, ()))
+        self._fail(call, RESOURCE_EXHAUSTED, why)
+
+    def _fail(self, call: CallStream, status: int, why: str) -> None:
+        """Ends a call with a status; what was kept of its answer is of no use."""
+        self.sending.forget(call)
+        self.sending.end(call, replies.trailers(status, why, ()))
+        self._gone(call)
+
+    def _break(self, call: CallStream, code: int) -> None:
+        """Ends a call on whose stream the client broke the protocol."""
+        self.cancel(call, code)
         self._gone(call)
 
     def _on_headers(self, flags: int, stream: int, payload: bytes) -> None:
@@ -289,14 +304,16 @@ class CallStreams:
             self._on_block(stream, flags, payload)
         else:
             self._headers = (stream, flags, [payload])
+            self._headers_bytes = len(payload)
 
     def _on_continuation(self, flags: int, stream: int, payload: bytes) -> None:
         if self._headers is None or self._headers[0] != stream:
             raise ProtocolError("a continuation of nothing")
         _, begun, parts = self._headers
         parts.append(payload)
-        # A part without bytes is counted, too: there could be endlessly many.
-        if sum(map(len, parts)) + len(parts) > 2 * self._max_metadata_bytes:
+        # A part without bytes counts, too: there could be endlessly many.
+        self._headers_bytes += h2.HEADER_BYTES + len(payload)
+        if self._headers_bytes > self._fields.max_block_bytes + h2.DEFAULT_FRAME_BYTES:
             raise ProtocolError("an endless header block", h2.ENHANCE_YOUR_CALM)
         if flags & h2.END_HEADERS:
             self._headers = None
@@ -316,6 +333,7 @@ class CallStreams:
             return
         self.open[stream] = call
         if not call.fields.is_grpc:
+            call.half_closed = bool(flags & h2.END_STREAM)
             self.sending.refuse_http(call)
             return
         self._happened.append((Event.BEGUN, call))
@@ -324,7 +342,7 @@ class CallStreams:
 
     def _opened(self, stream: int, block: bytes) -> CallStream | None:
         """The call that a header block begins, or None if it was refused."""
-        window, taken = self.sending.initial_window, len(self.open) < MAX_STREAMS
+        taken = len(self.open) < MAX_STREAMS and self.sending.kept_bytes <= MAX_KEPT_BYTES
         try:
             fields = self._fields.read(block)
         except TooManyFieldsError:
@@ -337,18 +355,23 @@ class CallStreams:
         if self._refuse_after is not None or not taken:
             self.sending.frames.append(h2.rst_stream(stream, h2.REFUSED_STREAM))
             return None
-        return CallStream(stream, fields, STREAM_WINDOW_BYTES, window)
+        return CallStream(stream, fields, STREAM_WINDOW_BYTES)
 
     def _on_trailers(self, stream: int, flags: int, block: bytes) -> None:
         """A second block of a call: only its end matters, but the table may follow from it."""
-        try:
-            self._fields.skip(block)
-        except TooManyFieldsError:
-            if stream in self.open:
-                self.cancel(self.open[stream], h2.ENHANCE_YOUR_CALM)
-            return
         call = self.open.get(stream)
+        try:
+            are_trailers = self._fields.skip(block)
+        except TooManyFieldsError:
+            if call is not None:
+                self._break(call, h2.ENHANCE_YOUR_CALM)
+            return
         if call is None:
+            if not are_trailers:
+                raise ProtocolError(f"a call on stream {stream}, after one on {self._last_stream}")
+            return
+        if not are_trailers:
+            self._break(call, h2.PROTOCOL_ERROR)
             return
         if call.half_closed or not flags & h2.END_STREAM:
             raise ProtocolError("a header block inside a call")
@@ -358,22 +381,12 @@ class CallStreams:
         if stream > self._last_stream or stream % 2 == 0:
             raise ProtocolError(f"a frame on stream {stream}, which is not open")
 
-    def _allow(self, stream: CallStream, increment: int) -> None:
-        stream.window += increment
-        self.sending.frames.append(h2.window_update(stream.id, increment))
-
-    def _place_free(self, call: CallStream) -> None:
-        """A large message is complete or gone: the next in the queue may be sent."""
-        for follower in self._uploads.done(call):
-            missing = follower.reader.missing_bytes - follower.window
-            if missing > 0:
-                self._allow(follower, missing)
-
     def _close(self, call: CallStream) -> None:
         call.closed = True
         self.open.pop(call.id, None)
         self.sending.forget(call)
-        self._place_free(call)
+        if call.upload is not None:
+            self._uploads.done(call)
 
     def _gone(self, call: CallStream) -> None:
         if not call.closed:

@@ -11,6 +11,10 @@ PREFIX_BYTES = 5
 ENCODINGS = ("identity", "deflate", "gzip")
 """What messages may be compressed with."""
 
+_SMALL_BYTES = 512
+"""Parts of a message that are smaller are joined at once: an object has about 40 bytes of its own,
+which a client that sends byte by byte would make forty times what it sent."""
+
 _WINDOW_BITS = {"gzip": 31, "deflate": 15}
 
 
@@ -76,31 +80,35 @@ class MessageReader:
             MessageTooLargeError: if one is larger. Nothing more may be fed.
         """
         self.unread_bytes += len(payload)
-        while payload:
+        if self._head:
+            payload, self._head = self._head + payload, b""
+        position, size = 0, len(payload)
+        while position < size:
             if not self._inside:
-                payload = self._head + payload
-                if len(payload) < PREFIX_BYTES:
-                    self._head = payload
+                start = position + PREFIX_BYTES
+                if start > size:
+                    self._head = payload[position:]
                     return
-                self._head = b""
-                self._flag = payload[0]
-                self.missing_bytes = int.from_bytes(payload[1:PREFIX_BYTES], "big")
+                self._flag = payload[position]
+                self.missing_bytes = int.from_bytes(payload[position + 1 : start], "big")
                 if self.missing_bytes > limit_bytes:
                     raise MessageTooLargeError(self.missing_bytes)
                 self._inside = True
-                payload = payload[PREFIX_BYTES:]
-            size, missing = len(payload), self.missing_bytes
-            if size < missing:
-                self._parts.append(payload)
-                self.missing_bytes = missing - size
+                position = start
+            end = position + self.missing_bytes
+            if end > size:
+                self._keep(payload[position:])
+                self.missing_bytes = end - size
                 return
-            self._parts.append(payload if size == missing else payload[:missing])
-            body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+            body = payload[position:end]
+            if self._parts:
+                self._parts.append(body)
+                body = b"".join(self._parts)
+                self._parts.clear()
             self.messages.append((self._flag, body))
-            payload = payload[missing:]
-            self._parts.clear()
             self._inside = False
             self.missing_bytes = 0
+            position = end
 
     def take(self) -> tuple[int, bytes]:
         """Takes the oldest message out.
@@ -111,6 +119,12 @@ class MessageReader:
         message = self.messages.popleft()
         self.unread_bytes -= len(message[1]) + PREFIX_BYTES
         return message
+
+    def _keep(self, part: bytes) -> None:
+        if len(part) < _SMALL_BYTES and self._parts and len(self._parts[-1]) < _SMALL_BYTES:
+            part = self._parts.pop() + part
+        if part:
+            self._parts.append(part)
 
 
 def decompressed(message: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -132,4 +146,6 @@ def decompressed(message: bytes, encoding: str, limit_bytes: int) -> bytes:
         raise MessageTooLargeError(len(data))
     if not inflater.eof:
         raise BrokenMessageError(f"a message whose {encoding} ends too early")
+    if inflater.unused_data:
+        raise BrokenMessageError(f"a message with more after the end of its {encoding}")
     return data

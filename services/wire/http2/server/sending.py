@@ -3,6 +3,7 @@
 What the windows do not allow yet stays with its call, in order, and goes out as they widen.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from services.wire.http2 import frames as h2
@@ -12,6 +13,12 @@ from services.wire.http2.server.call_stream import CallStream, Part
 from services.wire.http2.server.messages import PREFIX_BYTES
 
 _INITIAL_SIZE = len(replies.INITIAL)
+_JOINED_BYTES = 16 * 1024
+"""Messages up to here are copied, so that they are one frame with their prefix."""
+
+_TABLE_BYTES = 4096
+_TABLE_OF_0 = b"\x20"
+"""RFC 7541, 6.3: a client that allows a smaller table than there is at first is told a size."""
 
 
 class Sending:
@@ -19,7 +26,9 @@ class Sending:
 
     Attributes:
         frames: what is to be sent, in order; whoever sends it empties the list.
-        initial_window: of streams that begin from now on.
+        initial_window: how many bytes the client takes on a stream of its own accord.
+        kept_bytes: of messages that the client does not take yet.
+        widened: windows have grown since `go_on` was called.
     """
 
     def __init__(
@@ -38,7 +47,14 @@ class Sending:
         self._window = h2.DEFAULT_WINDOW_BYTES
         self._max_frame = h2.DEFAULT_FRAME_BYTES
         self._paused = False
-        self._blocked: dict[int, CallStream] = {}
+        self._raised = False
+        self._table_bytes = _TABLE_BYTES
+        self._table_update = b""
+        self.kept_bytes = 0
+        self.widened = False
+        # Calls with something kept: those that wait for the connection, and for their own window.
+        self._waiting: OrderedDict[int, CallStream] = OrderedDict()
+        self._stalled: dict[int, CallStream] = {}
         self._emptied: list[CallStream] = []
 
     def reply(self, call: CallStream, message: bytes, block: bytes) -> None:
@@ -52,8 +68,15 @@ class Sending:
         if call.closed:
             return
         size = len(message) + PREFIX_BYTES
-        room = min(self._window, call.send_window, self._max_frame)
-        if size > room or call.answered or self._paused or self._blocked:
+        if (
+            size > self._window
+            or size > self._max_frame
+            or size > self.initial_window + call.credit
+            or call.answered
+            or self._paused
+            or self._waiting
+            or self._table_update
+        ):
             self.message(call, message)
             self.end(call, block)
             return
@@ -85,11 +108,17 @@ class Sending:
         if call.closed:
             return
         self.begin(call)
-        call.unsent.append(b"\0" + len(message).to_bytes(4, "big"))
-        if message:
+        behind = bool(call.unsent)
+        prefix, size = b"\0" + len(message).to_bytes(4, "big"), len(message) + PREFIX_BYTES
+        if size <= _JOINED_BYTES:
+            call.unsent.append(prefix + message)
+        else:
+            call.unsent.append(prefix)
             call.unsent.append(memoryview(message))
-        call.unsent_bytes += PREFIX_BYTES + len(message)
-        self._pump(call)
+        call.unsent_bytes += size
+        self.kept_bytes += size
+        if not behind:
+            self._pump(call)
 
     def end(self, call: CallStream, block: bytes) -> None:
         """Ends a call with trailers, after what was kept of its messages."""
@@ -123,38 +152,62 @@ class Sending:
             if key == h2.INITIAL_WINDOW_SIZE:
                 if value > h2.MAX_WINDOW_BYTES:
                     raise ProtocolError("a window too large", h2.FLOW_CONTROL_ERROR)
-                change, self.initial_window = value - self.initial_window, value
-                for call in self._open.values():
-                    call.send_window += change
-                    _check_window(call.send_window)
+                if value > self.initial_window:
+                    self._raised = self.widened = True
+                self.initial_window = value
             elif key == h2.MAX_FRAME_SIZE:
                 if not h2.DEFAULT_FRAME_BYTES <= value < 2**24:
                     raise ProtocolError(f"a largest frame of {value} bytes")
                 self._max_frame = value
             elif key == h2.ENABLE_PUSH and value > 1:
                 raise ProtocolError("ENABLE_PUSH is neither 0 nor 1")
-        self._pump_all()
+            elif key == h2.HEADER_TABLE_SIZE and value < self._table_bytes:
+                self._table_bytes, self._table_update = 0, _TABLE_OF_0
+
+    def go_on(self) -> list[CallStream]:
+        """Sends what wider windows allow, once for all frames that widened them.
+
+        Were it done at each frame, a client with many calls would have all of them looked at for
+        each of a thousand frames that allow one byte.
+
+        Returns:
+            The calls of which something was kept and nothing is any more.
+
+        Raises:
+            ProtocolError: if a setting made a window larger than one may be.
+        """
+        self.widened = False
+        if self._raised:
+            self._raised = False
+            for call in self._open.values():
+                _check_window(self.initial_window + call.credit)
+            for call in list(self._stalled.values()):
+                self._pump(call)
+        self._pump_waiting()
+        return self._take_emptied()
 
     def widen(self, increment: int) -> None:
-        """The client takes more on the connection.
+        """The client takes more on the connection; `go_on` follows.
 
         Raises:
             ProtocolError: if that is more than a window may be.
         """
         self._window += increment
         _check_window(self._window)
-        self._pump_all()
+        if self._waiting:
+            self.widened = True
 
     def widen_stream(self, call: CallStream, increment: int) -> None:
-        """The client takes more of one call.
+        """The client takes more of one call; `go_on` follows.
 
         Raises:
             ProtocolError: if that is more than a window may be.
         """
-        call.send_window += increment
-        _check_window(call.send_window)
+        call.credit += increment
+        _check_window(self.initial_window + call.credit)
         if call.unsent:
             self._pump(call)
+            self.widened = True
 
     def pause(self) -> None:
         """The client reads more slowly than is sent: messages are kept from now on."""
@@ -163,31 +216,42 @@ class Sending:
     def resume(self) -> list[CallStream]:
         """Goes on after a pause; returns the calls of which nothing is kept any more."""
         self._paused = False
-        self._pump_all()
-        return self.take_emptied()
+        self._pump_waiting()
+        return self._take_emptied()
 
     def forget(self, call: CallStream) -> None:
         """What was kept of a call is not sent any more."""
-        call.unsent.clear()
-        self._blocked.pop(call.id, None)
+        if call.unsent:
+            call.unsent.clear()
+            self.kept_bytes -= call.unsent_bytes
+            call.unsent_bytes = 0
+            call.ending = None
+            self._waiting.pop(call.id, None)
+            self._stalled.pop(call.id, None)
 
-    def take_emptied(self) -> list[CallStream]:
-        """The calls of which something was kept and nothing is any more."""
+    def _take_emptied(self) -> list[CallStream]:
         emptied, self._emptied = self._emptied, []
         return emptied
 
-    def _pump_all(self) -> None:
-        if self._blocked:
-            for call in list(self._blocked.values()):
-                self._pump(call)
+    def _pump_waiting(self) -> None:
+        while self._waiting and self._window > 0 and not self._paused:
+            self._pump(next(iter(self._waiting.values())))
 
     def _pump(self, call: CallStream) -> None:
-        while call.unsent and not call.closed:
+        while call.unsent:
             part = call.unsent[0]
-            room = min(self._window, call.send_window, self._max_frame)
-            if room <= 0 or self._paused:
-                self._blocked[call.id] = call
+            own = self.initial_window + call.credit
+            if own <= 0:
+                self._waiting.pop(call.id, None)
+                self._stalled[call.id] = call
                 return
+            if self._window <= 0 or self._paused:
+                # At the end: a large message does not keep others from their turn.
+                self._stalled.pop(call.id, None)
+                self._waiting[call.id] = call
+                self._waiting.move_to_end(call.id)
+                return
+            room = min(self._window, own, self._max_frame)
             if len(part) <= room:
                 call.unsent.popleft()
             else:
@@ -196,15 +260,18 @@ class Sending:
             self.frames.append(h2.frame_header(size, h2.DATA, 0, call.id))
             self.frames.append(part)
             call.unsent_bytes -= size
-            call.send_window -= size
+            self.kept_bytes -= size
+            call.credit -= size
             self._window -= size
-        if self._blocked.pop(call.id, None) is not None and not call.closed:
+        if self._waiting.pop(call.id, None) or self._stalled.pop(call.id, None):
             self._emptied.append(call)
         if call.ending is not None:
             block, call.ending = call.ending, None
             self.end(call, block)
 
     def _headers(self, stream: int, block: bytes, flags: int) -> None:
+        if self._table_update:
+            block, self._table_update = self._table_update + block, b""
         kind = h2.HEADERS
         while len(block) > self._max_frame:
             part, block = block[: self._max_frame], block[self._max_frame :]

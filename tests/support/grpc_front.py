@@ -141,12 +141,14 @@ class Front:
         server: itself.
         handlers: what it serves.
         port: where.
+        errors: what the loop was told that nobody else looks at.
     """
 
     def __init__(self, server: GrpcServer, handlers: Handlers, port: int) -> None:
         self.server = server
         self.handlers = handlers
         self.port = port
+        self.errors: list[dict[str, Any]] = []
 
     @property
     def address(self) -> str:
@@ -182,10 +184,10 @@ async def begin(handlers: Handlers, port: int = 0, limit: int = LIMIT) -> Front:
 async def serving(limit: int = LIMIT) -> AsyncIterator[Front]:
     """A server; fails if it leaves a connection or a task, or an error that nobody looks at."""
     loop = asyncio.get_running_loop()
-    errors: list[dict[str, Any]] = []
-    loop.set_exception_handler(lambda _, context: errors.append(context))
     before = asyncio.all_tasks()
     front = await begin(Handlers(), limit=limit)
+    errors = front.errors
+    loop.set_exception_handler(lambda _, context: errors.append(context))
     try:
         yield front
     finally:

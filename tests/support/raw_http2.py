@@ -1,6 +1,7 @@
 """A client of HTTP/2 that sends and hears single frames."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -81,9 +82,19 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(port: int) -> AsyncIterator[RawClient]:
-    """A connection on which nothing was said."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+async def raw_client(port: int, takes_bytes: int | None = None) -> AsyncIterator[RawClient]:
+    """A connection on which nothing was said.
+
+    Args:
+        port: on this machine.
+        takes_bytes: how much of what nobody reads its system keeps, about.
+    """
+    client = socket.socket()
+    client.setblocking(False)
+    if takes_bytes is not None:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, takes_bytes)
+    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+    reader, writer = await asyncio.open_connection(sock=client)
     try:
         yield RawClient(reader, writer)
     finally:

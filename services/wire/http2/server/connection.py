@@ -152,7 +152,8 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        """Goes on."""
+        """Goes on: the client has read."""
+        self._heard_bytes += 1
         self._paused = False
         self._tell([(Event.SENT, stream) for stream in self.streams.sending.resume()])
         self._flush()

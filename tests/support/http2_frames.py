@@ -44,25 +44,20 @@ def call(stream: int, body: bytes = b"request") -> bytes:
     return headers(stream) + data(stream, message(body), end=True)
 
 
-class FrameClient:
-    """A client that says what it is told to, without minding whether it may.
+class SilentClient:
+    """A client that says what it is told to, without minding whether it may; nothing as yet.
 
     Attributes:
         server: the other end.
         events: name and stream of each event of the server.
         calls: the server's calls by stream, also those that have ended.
-        frames: what the server has sent since they were taken.
     """
 
-    def __init__(self, settled: bool = True, **settings: int) -> None:
-        """A connection; settled: both ends have taken each other's settings over."""
+    def __init__(self) -> None:
+        """A connection on which nothing was said."""
         self.server = CallStreams(MESSAGE_LIMIT, METADATA_LIMIT)
         self.events: list[tuple[str, int]] = []
         self.calls: dict[int, CallStream] = {}
-        if settled:
-            values = {getattr(h2, name.upper()): value for name, value in settings.items()}
-            self.say(h2.PREFACE + h2.settings(values) + h2.SETTINGS_ACK)
-            self.hear()
 
     def say(self, *parts: bytes) -> list[tuple[str, int]]:
         """Sends something at once; returns the events that it made."""
@@ -82,6 +77,17 @@ class FrameClient:
     def read(self, stream: int) -> bytes:
         """The next message of a call, as its handler takes it."""
         return self.server.read(self.calls[stream])[1]
+
+
+class FrameClient(SilentClient):
+    """One that has begun as a client does; both ends have taken each other's settings over."""
+
+    def __init__(self, **settings: int) -> None:
+        """A connection; settings are named as in `frames`."""
+        super().__init__()
+        values = {getattr(h2, name.upper()): value for name, value in settings.items()}
+        self.say(h2.PREFACE + h2.settings(values) + h2.SETTINGS_ACK)
+        self.hear()
 
 
 def kinds(frames: list[Frame]) -> list[tuple[int, int]]:

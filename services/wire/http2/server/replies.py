@@ -18,6 +18,9 @@ INITIAL = _STATUS_200 + literal_fields([(b"content-type", b"application/grpc")])
 
 _GOOD = literal_fields([(b"grpc-status", b"0")])
 
+_VISIBLE = bytes(c if 0x20 <= c < 0x7F else ord("?") for c in range(256))
+"""What text becomes in a header: other characters could begin a field of their own."""
+
 _PLAIN = "".join(chr(c) for c in range(0x20, 0x7F) if c != ord("%"))
 
 Metadata = Iterable[tuple[str, str | bytes]]
@@ -26,7 +29,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 def metadata_fields(metadata: Metadata) -> bytes:
     """Header fields for metadata; of text, what no header may hold becomes `?`."""
     return literal_fields(
-        (key.lower().encode("ascii", "replace"), _value(v)) for key, v in metadata
+        (key.lower().encode("ascii", "replace"), _value(key, v)) for key, v in metadata
     )
 
 
@@ -57,8 +60,10 @@ def not_grpc() -> bytes:
     return literal_fields([(b":status", b"415"), (b"content-length", b"0")])
 
 
-def _value(value: str | bytes) -> bytes:
-    if isinstance(value, bytes):
-        return base64.b64encode(value).rstrip(b"=")
-    text = value.encode("ascii", "replace")
-    return bytes(c if 0x20 <= c < 0x7F else ord("?") for c in text) if not text.isalnum() else text
+def _value(key: str, value: str | bytes) -> bytes:
+    if key.endswith(("-bin", "-BIN")):
+        raw = value.encode() if isinstance(value, str) else value
+        return base64.b64encode(raw).rstrip(b"=")
+    text = value.encode("ascii", "replace") if isinstance(value, str) else value
+    # Spaces at the ends are malformed (RFC 9113, 8.2.1).
+    return text.translate(_VISIBLE).strip(b" ")

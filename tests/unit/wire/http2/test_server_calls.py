@@ -17,6 +17,7 @@ from tests.support.http2_frames import (
     METADATA_LIMIT,
     REQUEST,
     FrameClient,
+    SilentClient,
     bodies,
     call,
     data,
@@ -76,7 +77,7 @@ CONVERSATION = b"".join(
 )
 
 
-def told(client: FrameClient) -> list[tuple[str, int]]:
+def told(client: SilentClient) -> list[tuple[str, int]]:
     """The events; several of one call that say it was heard count once, as frames may be cut."""
     found: list[tuple[str, int]] = []
     for event in client.events:
@@ -85,20 +86,20 @@ def told(client: FrameClient) -> list[tuple[str, int]]:
     return found
 
 
-def all_messages(client: FrameClient) -> dict[int, list[bytes]]:
+def all_messages(client: SilentClient) -> dict[int, list[bytes]]:
     return {
         stream: [body for _, body in call.reader.messages] for stream, call in client.calls.items()
     }
 
 
 def test_what_is_heard_is_the_same_wherever_the_bytes_are_cut() -> None:
-    whole = FrameClient(settled=False)
+    whole = SilentClient()
     whole.say(CONVERSATION)
     assert told(whole)[-2:] == [("BEGUN", 7), ("GONE", 7)]
     assert all_messages(whole) == {1: [b"one"], 3: [b"first"], 5: [b"", b"two", b"x" * 300], 7: []}
     sent = whole.hear()
     for cut in range(len(CONVERSATION) + 1):
-        client = FrameClient(settled=False)
+        client = SilentClient()
         client.say(CONVERSATION[:cut])
         client.say(CONVERSATION[cut:])
         assert told(client) == told(whole)
@@ -107,7 +108,7 @@ def test_what_is_heard_is_the_same_wherever_the_bytes_are_cut() -> None:
 
 
 def test_what_is_heard_is_the_same_byte_by_byte() -> None:
-    whole, pieces = FrameClient(settled=False), FrameClient(settled=False)
+    whole, pieces = SilentClient(), SilentClient()
     whole.say(CONVERSATION)
     for index in range(len(CONVERSATION)):
         pieces.say(CONVERSATION[index : index + 1])
@@ -230,7 +231,7 @@ def test_too_much_metadata_is_a_status_once_the_client_uses_no_table(size: int) 
 
 
 def test_too_much_metadata_ends_the_connection_while_the_table_may_follow_from_it() -> None:
-    client = FrameClient(settled=False)
+    client = SilentClient()
     client.say(h2.PREFACE + h2.settings({}))
     with pytest.raises(h2.ProtocolError) as caught:
         client.say(headers(1, h2.literal_fields([*REQUEST, (b"big", b"v" * METADATA_LIMIT)])))
@@ -247,7 +248,7 @@ def test_too_large_trailers_break_their_call_alone() -> None:
 
 def test_a_client_with_a_table_is_understood_before_and_after_it_gives_it_up() -> None:
     encoder = hpack.Encoder()
-    client = FrameClient(settled=False)
+    client = SilentClient()
     client.say(h2.PREFACE + h2.settings({}))
     fields = [*REQUEST, (b"tenant", b"blue")]
     for stream in (1, 3):

@@ -74,6 +74,20 @@ async def test_what_takes_longer_than_the_grace_is_unavailable(grace_s: float | 
 
 
 @on_both_loops
+async def test_a_stream_that_stands_still_is_unavailable_too() -> None:
+    async with serving() as front, front.channel() as channel:
+        call = channel.unary_stream("/test/flood")(b"1000000")
+        await call.read()
+        await eventually(lambda: front.connections[0].streams.sending.kept_bytes > 65_536)
+        await front.server.stop(0)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+        assert await call.code() == Status.UNAVAILABLE
+        assert await call.details() == "the server is stopping"
+
+
+@on_both_loops
 async def test_a_handler_that_is_broken_off_may_clean_up_first() -> None:
     cleaned = False
 

@@ -198,7 +198,7 @@ async def serving(limit: int = LIMIT) -> AsyncIterator[Front]:
     del front
     gc.collect()
     await asyncio.sleep(0)
-    assert errors == []
+    assert not errors, repr(errors[0])
 
 
 def alive() -> int:

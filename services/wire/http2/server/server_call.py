@@ -128,12 +128,10 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
 
     def break_off(self, code: grpc.StatusCode, details: str) -> None:
         """Ends it with a status, whatever its handler does."""
-        if self._stream.unsent:
-            # Its status would wait behind messages that the client does not take.
-            self._carrier.streams.cancel(self._stream)
-            self._carrier.flush_soon()
-        else:
-            self._end(code.value[0], details, self._trailing)
+        # Its status would wait behind messages that the client does not take.
+        self._carrier.streams.sending.forget(self._stream)
+        self._ended = False
+        self._end(code.value[0], details, self._trailing)
         self.gone()
 
     # What handlers of (de)serialised messages are run with.

@@ -74,7 +74,6 @@ class Sending:
             or size > self.initial_window + call.credit
             or call.answered
             or self._paused
-            or self._waiting
             or self._table_update
         ):
             self.message(call, message)

@@ -134,6 +134,15 @@ def test_while_the_client_does_not_read_messages_are_kept() -> None:
     assert list(client.server.open) == [3]
 
 
+def test_a_reply_after_metadata_begins_only_once() -> None:
+    client = asked(1)
+    client.server.sending.begin(client.calls[1], replies.metadata_fields([("a", "b")]))
+    client.server.sending.reply(client.calls[1], b"x", GOOD)
+    sent = client.hear()
+    assert kinds(sent) == [(h2.HEADERS, 1), (h2.DATA, 1), (h2.HEADERS, 1)]
+    assert dict(hpack.Decoder().decode(sent[0][3], raw=True))[b"a"] == b"b"
+
+
 def test_an_answer_before_the_request_has_ended_tells_the_client_to_stop() -> None:
     client = FrameClient()
     client.say(headers(1), data(1, message(b"first")))

@@ -155,8 +155,9 @@ def test_a_stream_gets_back_what_was_read_of_it_and_stalls_when_nobody_reads() -
         window += allowed(client).get(1, 0) - len(one)
         sent += 1
     assert sent == STREAM_WINDOW_BYTES // len(one)
-    for _ in range(sent):
+    for left in reversed(range(sent)):
         client.read(1)
+        assert client.calls[1].window + left * len(one) <= STREAM_WINDOW_BYTES
     assert window + allowed(client)[1] > STREAM_WINDOW_BYTES // 2
     assert client.calls[1].window <= STREAM_WINDOW_BYTES
 

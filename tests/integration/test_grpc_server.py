@@ -1,12 +1,14 @@
 """The event loop's own gRPC server, called by grpcio's clients."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
 import pytest
 
+from services.wire.http2.server.grpc_server import GrpcServer
 from tests.support.eventually import eventually
 from tests.support.grpc_front import (
     LIMIT,
@@ -256,3 +258,43 @@ async def test_a_thousand_channels_one_after_the_other() -> None:
     async with serving() as front:
         await asyncio.to_thread(talk, front.address)
         await eventually(lambda: not front.connections)
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("listens", "calls"),
+    [
+        ("127.0.0.1", ["127.0.0.1"]),
+        ("[::1]", ["[::1]"]),
+        ("[::]", ["[::1]", "127.0.0.1"]),
+        ("0.0.0.0", ["127.0.0.1"]),
+        ("localhost", ["127.0.0.1"]),
+    ],
+)
+@on_both_loops
+async def test_it_listens_where_it_is_told_to(listens: str, calls: list[str]) -> None:
+    if ":" in listens and not has_ipv6():
+        pytest.skip("this machine has no address of IPv6")
+    peers: list[str] = []
+
+    async def own(context: grpc.aio.ServicerContext) -> bytes:
+        peers.append(context.peer())
+        return await context.read()
+
+    server = GrpcServer(LIMIT)
+    server.add_raw("/test/own", own)
+    port = server.add_insecure_port(f"{listens}:0")
+    await server.start()
+    for host in calls:
+        async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
+            assert await unary(channel, "own")(b"x") == b"x"
+        kind = "ipv6:[" if listens.startswith("[") else "ipv4:"
+        assert peers[-1].startswith(kind)
+    await server.stop(0)

@@ -85,6 +85,22 @@ class Misuse:
         except grpc.aio.AbortError:
             await context.abort(Status.NOT_FOUND, "second")
 
+    async def sets_what_is_no_metadata(self, body: bytes, context: Context) -> bytes:
+        context.set_trailing_metadata((("count", 1),))
+        return b"answer"
+
+    async def aborts_with_what_is_no_metadata(self, body: bytes, context: Context) -> bytes:
+        context.set_trailing_metadata((("key", "value"),))
+        await context.abort(Status.ABORTED, "text", (("count", None),))
+
+    async def sends_what_is_no_metadata(self, body: bytes, context: Context) -> bytes:
+        await context.send_initial_metadata((("count", 1),))
+        return b"answer"
+
+    async def sets_details_that_are_no_text(self, body: bytes, context: Context) -> bytes:
+        context.set_details(7)
+        return b"answer"
+
     async def cancels_itself(self, body: bytes, context: Context) -> None:
         raise asyncio.CancelledError
 
@@ -106,6 +122,10 @@ class Misuse:
         ("aborts_by_hand", Status.UNKNOWN, "AbortError"),
         ("goes_on_after_abort", Status.ABORTED, "first"),
         ("aborts_twice", Status.ABORTED, "first"),
+        ("sets_what_is_no_metadata", Status.UNKNOWN, "AttributeError"),
+        ("aborts_with_what_is_no_metadata", Status.UNKNOWN, "AttributeError"),
+        ("sends_what_is_no_metadata", Status.UNKNOWN, "AttributeError"),
+        ("sets_details_that_are_no_text", Status.UNKNOWN, "7"),
         ("cancels_itself", Status.CANCELLED, "cancelled"),
         ("does_not_wait", Status.UNKNOWN, "TypeError"),
     ],

@@ -275,6 +275,8 @@ class Connection(asyncio.Protocol):
         if not frames or self._transport is None:
             return
         self.streams.sending.frames = []
+        if self._transport.is_closing():
+            return
         # uvloop makes a system call of each write.
         if len(frames) == 1:
             self._transport.write(frames[0])

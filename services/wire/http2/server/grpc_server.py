@@ -31,8 +31,8 @@ class GrpcServer(Methods):
         """
         super().__init__()
         self._max_message_bytes = max_message_bytes
-        self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
         self._connections = Connections()
 
     def add_insecure_port(self, address: str) -> int:
@@ -47,30 +47,36 @@ class GrpcServer(Methods):
         Raises:
             RuntimeError: if it cannot be listened on.
         """
-        host, _, port = address.rpartition(":")
-        name = host.strip("[]")
+        host, _, port_text = address.rpartition(":")
+        port = int(port_text)
         try:
             found = socket.getaddrinfo(
-                name or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                host.strip("[]") or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )
-            family, _, _, _, where = found[0]
-            self._socket = socket.create_server(
-                where[:2],
-                family=family,
-                backlog=BACKLOG,
-                # As in grpcio, `::` stands for all addresses of both kinds.
-                dualstack_ipv6=where[0] == "::" and socket.has_dualstack_ipv6(),
-            )
+            for family, _, _, _, where in found:
+                # A name such as localhost may stand for several; they share the port.
+                made = socket.create_server(
+                    (where[0], port),
+                    family=family,
+                    backlog=BACKLOG,
+                    # As in grpcio, `::` stands for all addresses of both kinds.
+                    dualstack_ipv6=where[0] == "::" and socket.has_dualstack_ipv6(),
+                )
+                self._sockets.append(made)
+                port = made.getsockname()[1]
         except OSError as error:
-            raise RuntimeError(error.strerror or str(error)) from error
-        chosen: int = self._socket.getsockname()[1]
-        return chosen
+            if not self._sockets:
+                raise RuntimeError(error.strerror or str(error)) from error
+            log.warning("grpc.address_not_taken", address=address, error=str(error))
+        return port
 
     async def start(self) -> None:
         """Begins to take connections."""
-        assert self._socket is not None, "add_insecure_port comes first"
+        assert self._sockets, "add_insecure_port comes first"
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._taken, sock=self._socket, backlog=BACKLOG)
+        for listening in self._sockets:
+            server = await loop.create_server(self._taken, sock=listening, backlog=BACKLOG)
+            self._servers.append(server)
 
     async def stop(self, grace_s: float | None) -> None:
         """Takes no more connections and calls, and waits until those under way have ended.
@@ -79,10 +85,11 @@ class GrpcServer(Methods):
             grace_s: for so long at most; what has not ended then is broken off. None is 0.
         """
         self._connections.stopping = True
-        if self._server is not None:
-            self._server.close()
-        elif self._socket is not None:
-            self._socket.close()
+        for server in self._servers:
+            server.close()
+        for listening in self._sockets[len(self._servers) :]:
+            # It was never begun with.
+            listening.close()
         if grace_s:
             for connection in list(self._connections.open):
                 connection.drain()

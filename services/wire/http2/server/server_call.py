@@ -131,7 +131,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         # Its status would wait behind messages that the client does not take.
         self._carrier.streams.sending.forget(self._stream)
         self._ended = False
-        self._end(code.value[0], details, self._trailing)
+        self._end_anyway(code.value[0], details)
         self.gone()
 
     # What handlers of (de)serialised messages are run with.
@@ -300,7 +300,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
                 log.exception("grpc.handler_failed", method=self._stream.fields.path)
                 self._fail(error)
         except asyncio.CancelledError:
-            self._end(_CANCELLED, "the call was cancelled", self._trailing)
+            self._end_anyway(_CANCELLED, "the call was cancelled")
             raise
         except Exception as error:
             log.exception("grpc.handler_failed", method=self._stream.fields.path)
@@ -311,7 +311,14 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
     def _fail(self, error: Exception) -> None:
         """Answers for a handler that failed, with the status that it has set if it has."""
         details = f"the server failed on this call: {type(error).__name__}; its log has more"
-        self._end(self._code or _UNKNOWN, self._details or details, self._trailing)
+        self._end_anyway(self._code or _UNKNOWN, str(self._details) or details)
+
+    def _end_anyway(self, code: int, details: str) -> None:
+        """Ends it also if what its handler has set as metadata is none."""
+        try:
+            self._end(code, details, self._trailing)
+        except (AttributeError, TypeError, ValueError):
+            self._end(code, details, ())
 
     def _expire(self) -> None:
         self.break_off(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
@@ -335,8 +342,8 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
     def _end(self, code: int, details: str, trailing: Metadata) -> None:
         if self._ended or self._stream.closed:
             return
-        self._ended = True
         block = replies.trailers(code, details, trailing)
+        self._ended = True
         self._carrier.streams.sending.end(self._stream, block)
         self._carrier.flush_soon()
 

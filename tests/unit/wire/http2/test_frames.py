@@ -28,6 +28,15 @@ def test_frames_are_the_same_byte_by_byte() -> None:
     assert found == FRAMES
 
 
+def test_a_frame_that_comes_in_drops_is_kept_in_few_pieces() -> None:
+    reader, payload = h2.FrameReader(20_000), bytes(range(200)) * 100
+    whole = h2.frame_header(len(payload), h2.DATA, 0, 1) + payload
+    for index in range(0, 19_998, 3):
+        assert reader.feed(whole[index : index + 3]) == []
+    assert len(reader._parts) <= 2 * len(whole) // 512
+    assert reader.feed(whole[19_998:]) == [(h2.DATA, 0, 1, payload)]
+
+
 def test_a_frame_larger_than_agreed_is_refused_before_it_has_come() -> None:
     with pytest.raises(h2.ProtocolError, match="1001 bytes") as caught:
         h2.FrameReader(1000).feed(h2.frame_header(1001, h2.DATA, 0, 1))

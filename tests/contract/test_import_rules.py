@@ -151,6 +151,7 @@ PURE = (
     "services/wire/http2/server/call_fields.py",
     "services/wire/http2/server/call_stream.py",
     "services/wire/http2/server/call_streams.py",
+    "services/wire/http2/server/known_fields.py",
     "services/wire/http2/server/messages.py",
     "services/wire/http2/server/replies.py",
     "services/wire/http2/server/sending.py",

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import hpack
 
 from services.wire.http2 import frames as h2
+from services.wire.http2.server.known_fields import KnownFields
 
 MetadataValue = str | bytes
 """Bytes for keys that end in `-bin`."""
@@ -88,6 +89,7 @@ class CallFieldReader:
         """Takes blocks of at most so many bytes, as RFC 9113 counts them (6.5.2)."""
         self.max_block_bytes = 2 * max_metadata_bytes
         self._decoder = hpack.Decoder(max_header_list_size=max_metadata_bytes)
+        self._known = KnownFields(self._decoder, max_metadata_bytes)
         self._memo: dict[bytes, CallFields] | None = None
 
     def no_table_from_here(self) -> None:
@@ -136,6 +138,8 @@ class CallFieldReader:
         try:
             if len(block) > self.max_block_bytes:
                 raise hpack.OversizedHeaderListError
+            if self._memo is not None:
+                return self._known.decode(block)
             return [(bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True)]
         except hpack.OversizedHeaderListError as error:
             if self._memo is None:

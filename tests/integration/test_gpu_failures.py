@@ -252,8 +252,12 @@ async def test_where_no_other_gpu_is_free_people_are_told_which_failed_and_why(m
         said = mesh.up.forebay("status", "chaos", "--output", "json").out
         return "Xid 119 (GSP did not answer): reset the GPU" in said
 
+    async def left() -> bool:
+        return gpu(1, 0) not in await mesh.replicas()
+
+    # The autoscaler tells why before the node's next report tells that its replica leaves.
     await eventually(told, 20.0)
-    assert gpu(1, 0) not in await mesh.replicas()
+    await eventually(left, 20.0)
 
 
 async def ready_count(mesh: Mesh, count: int) -> bool:

@@ -185,6 +185,26 @@ async def test_a_handler_that_will_not_be_cancelled_keeps_its_caller_not_waiting
 
 
 @on_both_loops
+async def test_a_handler_that_reads_on_after_its_call_has_ended_is_not_left_waiting() -> None:
+    reached: list[str] = []
+
+    async def own(requests: AsyncIterator[bytes], context: Context) -> bytes:
+        for attempt in ("first", "second", "third"):
+            try:
+                await context.read()
+            except asyncio.CancelledError:
+                reached.append(attempt)
+        return b""
+
+    async with serving() as front, front.channel() as channel:
+        front.handlers.add("own", grpc.stream_unary_rpc_method_handler(own))
+        call = channel.stream_unary("/test/own")()
+        await eventually(lambda: front.connections and front.connections[0].calls)
+        call.cancel()
+        await eventually(lambda: reached == ["first", "second", "third"])
+
+
+@on_both_loops
 async def test_a_task_of_a_handler_that_reads_is_not_left_waiting() -> None:
     ended = asyncio.Event()
 

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import uvloop
 
 from services.wire.http2 import frames as h2
 from services.wire.http2.server.grpc_server import GrpcServer
@@ -187,6 +188,29 @@ async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop() -> None:
         client.writer.transport.pause_reading()
         async with asyncio.timeout(10):
             await front.server.stop(0.1)
+        assert not front.connections
+
+
+def test_one_that_connects_in_the_moment_of_the_stop_is_hung_up_on() -> None:
+    # asyncio's own loop loses such a socket until the next garbage collection.
+    uvloop.run(run_moments())
+
+
+async def run_moments() -> None:
+    async def connects(port: int) -> None:
+        with contextlib.suppress(ConnectionError):
+            async with raw_client(port) as client:
+                await client.end()
+
+    for turns in range(30):
+        front = await begin(Handlers())
+        async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+            for _ in range(20):
+                group.create_task(connects(front.port))
+            for _ in range(turns % 10):
+                await asyncio.sleep(0)
+            await front.server.stop(0)
+        assert not front.connections
 
 
 async def calls_without_end(channel: Any, done: asyncio.Event, failed: list[str]) -> int:

@@ -93,8 +93,12 @@ async def raw_client(port: int, takes_bytes: int | None = None) -> AsyncIterator
     client.setblocking(False)
     if takes_bytes is not None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, takes_bytes)
-    await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
-    reader, writer = await asyncio.open_connection(sock=client)
+    try:
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+        reader, writer = await asyncio.open_connection(sock=client)
+    except BaseException:
+        client.close()
+        raise
     try:
         yield RawClient(reader, writer)
     finally:

@@ -110,7 +110,9 @@ class FieldReader:
         except hpack.OversizedHeaderListError as error:
             raise TooManyFieldsError from error
         except (hpack.HPACKError, ValueError) as error:
-            raise h2.ProtocolError(f"a header block: {error}", h2.COMPRESSION_ERROR) from error
+            # Its text may hold the block, which is nothing for logs.
+            kind = type(error).__name__
+            raise h2.ProtocolError(f"a header block: {kind}", h2.COMPRESSION_ERROR) from error
         fields = Fields(http_status, status, message)
         if len(block) <= _MEMO_BLOCK_BYTES:
             if len(self._memo) >= _MEMO_SIZE:

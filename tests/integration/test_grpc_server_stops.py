@@ -177,6 +177,28 @@ async def test_a_pong_from_before_the_drain_is_none_of_it() -> None:
         await stopping
 
 
+@pytest.mark.parametrize("ends", ["takes", "resets"])
+@on_both_loops
+async def test_an_answer_that_is_taken_late_or_never_does_not_hold_up_the_stop(ends: str) -> None:
+    async with serving() as front, raw_client(front.port) as client:
+        client.greet(initial_window_size=10)
+        client.call(1, "/test/echo", bytes(100))
+        await client.until(h2.DATA, 1)
+        stopping = asyncio.ensure_future(front.server.stop(60))
+        _, _, _, opaque = await client.until(h2.PING)
+        client.send(h2.ping(opaque, h2.ACK))
+        await client.until(h2.GOAWAY)
+        assert not stopping.done()
+        # Its handler has ended long ago.
+        if ends == "takes":
+            client.send(h2.window_update(1, 1000))
+        else:
+            client.send(h2.rst_stream(1, h2.CANCEL))
+        await client.end()
+        async with asyncio.timeout(5):
+            await stopping
+
+
 @on_both_loops
 async def test_a_client_that_reads_nothing_does_not_hold_up_the_stop() -> None:
     async with serving() as front, raw_client(front.port) as client:

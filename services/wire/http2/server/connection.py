@@ -129,6 +129,8 @@ class Connection(asyncio.Protocol):
             self._flush()
         if self._draining:
             self._go_on_draining()
+            # It may have taken the last of what was kept for it.
+            self._close_if_done()
 
     def eof_received(self) -> None:
         """The client sends nothing more: it hears nothing either, as gRPC's clients do."""
@@ -157,6 +159,7 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self._tell([(Event.SENT, stream) for stream in self.streams.sending.resume()])
         self._flush()
+        self._close_if_done()
         # What was sent now may have been too much again.
         if self._transport is not None and not self._paused and not self._transport.is_closing():
             self._transport.resume_reading()

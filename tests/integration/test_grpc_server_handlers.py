@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -182,6 +183,31 @@ async def test_a_handler_that_will_not_be_cancelled_keeps_its_caller_not_waiting
         error = await refused(unary(channel, "own")(b"", timeout=0.1))
         assert error.code() == Status.DEADLINE_EXCEEDED
         await eventually(lambda: reached == ["cancelled", "ended"])
+
+
+@on_both_loops
+async def test_a_handler_that_aborts_a_call_that_was_cancelled_fills_no_log() -> None:
+    reached: list[str] = []
+
+    async def own(body: bytes, context: Context) -> bytes:
+        reached.append("begun")
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # As a library does that makes an error of its own of it.
+            await context.abort(Status.UNAVAILABLE, "the queue is away")
+        finally:
+            reached.append("ended")
+        return b""
+
+    async with serving() as front, front.channel() as channel:
+        add_unary(front, own)
+        call = unary(channel, "own")(b"")
+        await eventually(lambda: reached == ["begun"])
+        with structlog.testing.capture_logs() as lines:
+            call.cancel()
+            await eventually(lambda: reached == ["begun", "ended"])
+        assert not lines
 
 
 @on_both_loops

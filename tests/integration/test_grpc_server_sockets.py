@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
+import structlog
 import uvloop
 
 from services.wire.http2 import frames as h2
@@ -129,6 +130,23 @@ async def test_what_is_no_http2_is_hung_up_on() -> None:
                 assert (b"This port speaks gRPC" in answer) is words[:1].isalpha()
                 assert (await client._reader.read()) == b""
         await eventually(lambda: not front.connections)
+
+
+@on_both_loops
+async def test_clients_that_break_the_protocol_fill_no_log() -> None:
+    async with serving() as front:
+        with structlog.testing.capture_logs() as lines:
+            async with raw_client(front.port) as client:
+                client.send(b"QUIT\r\n")
+                await client._reader.read()
+            connections = front.server._connections
+            now_s = connections._broken_logged_s
+            for _ in range(10):
+                connections.note_broken("b", h2.ProtocolError("nonsense"), now_s)
+            later_s = now_s + connection_module.BROKEN_LOG_S
+            connections.note_broken("c", h2.ProtocolError("more of it"), later_s)
+        told = [(line["event"], line["clients"]) for line in lines]
+        assert told == [("grpc.protocol_broken", 1), ("grpc.protocol_broken", 11)]
 
 
 @on_both_loops

@@ -29,6 +29,9 @@ it on the way, closing here would take what it has not read away from it."""
 
 PONG_WAIT_S = 1.0
 
+BROKEN_LOG_S = 1.0
+"""A server logs one client in so long that breaks the protocol: one can come again at once."""
+
 _NO_HTTP2 = (
     b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n"
     b"Content-Type: text/plain\r\n\r\nThis port speaks gRPC: HTTP/2 without TLS.\n"
@@ -48,6 +51,21 @@ class Connections:
         """None yet."""
         self.open: set[Connection] = set()
         self.stopping = False
+        self._broken = 0
+        self._broken_logged_s = float("-inf")
+
+    def note_broken(self, peer: str, error: ProtocolError, now_s: float) -> None:
+        """Logs that a client broke the protocol, with how many did since the last such line.
+
+        Args:
+            peer: its address.
+            error: what it did.
+            now_s: monotonic time.
+        """
+        self._broken += 1
+        if now_s - self._broken_logged_s >= BROKEN_LOG_S:
+            log.info("grpc.protocol_broken", peer=peer, error=str(error), clients=self._broken)
+            self._broken, self._broken_logged_s = 0, now_s
 
 
 class Connection(asyncio.Protocol):
@@ -259,7 +277,7 @@ class Connection(asyncio.Protocol):
             self._close_if_done()
 
     def _break(self, error: ProtocolError, data: bytes) -> None:
-        log.info("grpc.protocol_broken", peer=self.peer, error=str(error))
+        self._connections.note_broken(self.peer, error, self.loop.time())
         if self._transport is None:
             return
         if not self.streams.greeted and not PREFACE.startswith(data[: len(PREFACE)]):

@@ -295,7 +295,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         try:
             await self._method.serve(self)
         except grpc.aio.AbortError as error:
-            if not self._ended:
+            if not (self._ended or self._stream.closed):
                 # It was raised by hand, or for another call.
                 log.exception("grpc.handler_failed", method=self._stream.fields.path)
                 self._fail(error)

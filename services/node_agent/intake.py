@@ -289,7 +289,7 @@ class Intake:
             self._settle(request, _TERM)
         finally:
             del self._ongoing[id(request)]
-            self._slots.request_left(id(request), self._clock.monotonic_s())
+            self._slots.request_left(id(request), self._clock.monotonic_s(), request.answered)
             self._tallies.count(outcome, request.queue_wait_s, trace.trace_id, trace.wall_s)
             trace.end(outcome)
 
@@ -304,6 +304,7 @@ class Intake:
         metadata = trace.call_triton()
         answer = await attempt.run(request.envelope, self._client, self._link, metadata)
         ended_s = self._clock.monotonic_s()
+        request.answered = True
         self._tallies.served(ended_s - request.delivered_s, trace.trace_id, trace.wall_s)
         trace.answered(answer)
         # The reply to an idempotent request is kept for whoever repeats it.

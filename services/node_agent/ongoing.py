@@ -18,6 +18,7 @@ class Ongoing:
         queue_wait_s: time from stored to delivered.
         delivery: deliveries so far, counting this one.
         over_limit: it has run longer than an attempt may.
+        answered: Triton has answered it.
     """
 
     ack_subject: str
@@ -28,3 +29,4 @@ class Ongoing:
     queue_wait_s: float
     delivery: int
     over_limit: bool = False
+    answered: bool = False

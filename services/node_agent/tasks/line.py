@@ -37,8 +37,14 @@ class Line:
         else:
             self._waiting[key] = None
 
-    def leave(self, key: int, now_s: float) -> float:
+    def leave(self, key: int, now_s: float, answered: bool = True) -> float:
         """Triton is done with it; the oldest that waits may be at work from now on.
+
+        Args:
+            key: what leaves.
+            now_s: monotonic time.
+            answered: False if it was never given to Triton, or broken off: what is not answered
+                has overtaken nothing.
 
         Returns:
             For how long it can have been at work, in seconds; 0 if it has only waited, as one that
@@ -48,8 +54,9 @@ class Line:
         if since_s is None:
             if key in self._waiting:
                 del self._waiting[key]
-                newest = next(reversed(self._at_work))
-                self._overtaken_s[newest] = now_s
+                if answered:
+                    newest = next(reversed(self._at_work))
+                    self._overtaken_s[newest] = now_s
             return 0.0
         self._overtaken_s.pop(key, None)
         if self._waiting:

@@ -157,10 +157,10 @@ class Slots:
         self._last_request_s = now_s
         self.line.enter(key, now_s)
 
-    def request_left(self, key: int, now_s: float) -> None:
-        """A request was answered or given back; requests may have its slot before tasks do."""
+    def request_left(self, key: int, now_s: float, answered: bool = True) -> None:
+        """A request was answered, or given back; requests may have its slot before tasks do."""
         self.requests -= 1
-        self.line.leave(key, now_s)
+        self.line.leave(key, now_s, answered)
         self.pull_requests()
         self.pull_tasks()
 

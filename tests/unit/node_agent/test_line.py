@@ -38,6 +38,17 @@ def test_what_was_overtaken_may_have_waited() -> None:
     assert line.at_work_since_s(2) == 12
 
 
+def test_what_leaves_without_an_answer_has_overtaken_nothing() -> None:
+    line = Line(instances=1)
+    line.enter(0, now_s=0)
+    for key in range(1, 10):
+        # Its caller had gone before it came.
+        line.enter(key, now_s=key)
+        line.leave(key, now_s=key + 0.1, answered=False)
+    assert line.at_work_since_s(0) == 0
+    assert len(line) == 1
+
+
 def test_what_hangs_is_at_work_however_many_are_answered_beside_it() -> None:
     line = Line(instances=2)
     line.enter(0, now_s=0)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from services.wire.outcomes import BY_REPLICA_KEY
+
 if TYPE_CHECKING:
     from forebay.task_client.status import TaskStatus
 
@@ -21,6 +23,7 @@ class ForebayError(Exception):
         request_id: identifies the request in logs and traces; None if no router saw it.
         trace_id: W3C trace id, 32 hexadecimal digits; None if there is none.
         retry_after_s: seconds after which trying again can help; None if nothing was said.
+        by_replica: the message came from a replica, and may be its model's own words.
     """
 
     def __init__(
@@ -31,8 +34,10 @@ class ForebayError(Exception):
         request_id: str | None = None,
         trace_id: str | None = None,
         retry_after_s: float | None = None,
+        by_replica: bool = False,
     ) -> None:
         super().__init__(message)
+        self.by_replica = by_replica
         self.message = message
         self.status = status
         self.request_id = request_id
@@ -176,6 +181,7 @@ def from_rpc_error(
         request_id=request_id,
         trace_id=metadata.get(TRACE_ID_KEY) or trace_id,
         retry_after_s=_seconds(metadata.get(PUSHBACK_KEY)),
+        by_replica=BY_REPLICA_KEY in metadata,
     )
 
 

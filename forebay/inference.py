@@ -175,7 +175,9 @@ class Call:
     ) -> None:
         """Ends the call's span with what its caller gets."""
         status = error.status.name if error.status else "UNKNOWN"
-        why = for_record(str(error)) if isinstance(error, ModelError) else str(error)
+        # Models may fail with other statuses than INTERNAL, too.
+        its_words = error.by_replica or isinstance(error, ModelError)
+        why = for_record(str(error)) if its_words else str(error)
         self.end(status, attributes, why, status)
 
     def end(

@@ -19,7 +19,7 @@ from services.router.inference import Caller, InferenceCore
 from services.router.refusals import status_of
 from services.router.spans import CANCELLED, end_server_span, server_span
 from services.runtime import model_messages, telemetry
-from services.wire.outcomes import LABELS, OutcomeError
+from services.wire.outcomes import BY_REPLICA_KEY, LABELS, OutcomeError
 
 log = structlog.get_logger()
 
@@ -138,6 +138,8 @@ async def abort(
         ("forebay-trace-id", caller.trace_id),
         ("grpc-status-details-bin", _details(error, status, message, caller)),
     ]
+    if error.by_replica:
+        trailers.append((BY_REPLICA_KEY, "true"))
     if error.retry_after_s is not None:
         trailers.append(("grpc-retry-pushback-ms", str(int(error.retry_after_s * 1000))))
     await context.abort(status, message, tuple(trailers))

@@ -8,7 +8,10 @@ import os
 
 VARIABLE = "FOREBAY_RECORD_MODEL_MESSAGES"
 
-WITHHELD = f"the model failed; its message went to the caller ({VARIABLE}=true records it here)"
+WITHHELD = (
+    f"the caller has the message, which may quote its input ({VARIABLE}=true records it here)"
+)
+"""Says nothing of the model: a replica speaks for itself, too, and nothing tells the two apart."""
 
 
 def for_record(message: str) -> str:

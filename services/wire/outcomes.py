@@ -33,6 +33,10 @@ LABELS: dict[Outcome, str] = {
 """Each outcome as a metric label."""
 
 
+BY_REPLICA_KEY = "forebay-by-replica"
+"""In the trailers of a call that failed with a replica's message."""
+
+
 class OutcomeError(Exception):
     """A request that ended with an outcome other than OK.
 

@@ -37,12 +37,12 @@ ROOT = Path(__file__).resolve().parents[2]
 IMAGE = "forebay-test/triton-cpu:local"
 DEPLOYMENT = "chaos"
 READY = ReplicaStatus.STATE_READY
-START_S = 60.0
+START_S = 90.0
 
 
 def docker(*arguments: str) -> str:
     """Runs the engine's own client; returns what it writes."""
-    done = subprocess.run(("docker", *arguments), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(("docker", *arguments), capture_output=True, text=True, timeout=120)
     if done.returncode:
         raise OSError(f"docker {' '.join(arguments)}: {done.stderr.strip()}")
     return done.stdout.strip()
@@ -113,7 +113,7 @@ class ContainerNode:
         with (self._directory / "agent.log").open("ab") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         process = self._process
-        await eventually(lambda: ready.exists() or process.poll() is not None, timeout_s=30)
+        await eventually(lambda: ready.exists() or process.poll() is not None, timeout_s=60)
         assert ready.exists(), self.agent_log()
 
     def kill_agent(self) -> None:
@@ -259,7 +259,7 @@ class ContainerMesh:
         made.request_timeout.FromSeconds(30)
         return made
 
-    async def ask(self, word: str, timeout_s: float = 30) -> str:
+    async def ask(self, word: str, timeout_s: float = 60) -> str:
         """What the chaos model says to a word, through the router."""
         async with tritonclient.InferenceServerClient(self.router) as client:
             tensor = tritonclient.InferInput("DO", [1], "BYTES")

@@ -69,7 +69,8 @@ class ControlPlane:
                 nats_url=self.nats.url,
                 listen=LOOPBACK,
                 http_listen=LOOPBACK,
-                node_grace_s=0.5,
+                # Far more than the 0.1 s between reports, and little to wait for.
+                node_grace_s=1.5,
             )
         )
         self.metrics, self.http = addresses["metrics"], addresses["metrics_http"]
@@ -86,7 +87,7 @@ class ControlPlane:
             nats_url=self.nats.url,
             listen=LOOPBACK,
             metrics=metrics or self.metrics,
-            node_grace_s=1,
+            node_grace_s=2,
             **settings,
         ) as addresses:
             self.autoscaler = addresses["autoscaler"]

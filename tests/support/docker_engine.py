@@ -190,7 +190,7 @@ def stand_in_image(engine: EngineApi) -> Iterator[str]:
             engine.call("DELETE", f"images/{name}", force="true")
 
 
-def obey(address: str, line: str, timeout_s: float = 10.0) -> str:
+def obey(address: str, line: str, timeout_s: float = 30.0) -> str:
     """Has the stand-in at `host:port` do something, and returns what it says of it."""
     host, _, port = address.rpartition(":")
     said = b""

@@ -10,9 +10,13 @@ T = TypeVar("T")
 
 _PAUSE_S = 0.02
 
+TIMEOUT_S = 30.0
+"""Most of what is waited for takes milliseconds; on a busy machine, a process may stand still for
+seconds."""
+
 
 async def eventually(
-    probe: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, what: str = ""
+    probe: Callable[[], T | Awaitable[T]], timeout_s: float = TIMEOUT_S, what: str = ""
 ) -> T:
     """Returns the first true value of `probe`, called again and again.
 

@@ -12,7 +12,7 @@ from tests.support.control_plane import ControlPlane
 async def ask(mesh: ControlPlane, path: str) -> tuple[int, dict[str, str], str]:
     def get() -> tuple[int, dict[str, str], str]:
         try:
-            with urllib.request.urlopen(f"http://{mesh.http}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{mesh.http}{path}", timeout=30) as answer:
                 return answer.status, dict(answer.headers), answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:

@@ -57,7 +57,7 @@ class RawClient:
         Raises:
             EOFError: if the server hangs up instead.
         """
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             while True:
                 for frame in self.heard[self._passed :]:
                     self._passed += 1
@@ -67,7 +67,7 @@ class RawClient:
 
     async def end(self) -> None:
         """Waits until the server hangs up."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(30):
             try:
                 while True:
                     await self._hear()

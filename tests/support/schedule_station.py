@@ -97,7 +97,7 @@ class Station:
         return [TaskEnvelope.FromString(message.data) for message in found]
 
     async def leads(self) -> None:
-        await eventually(lambda: self.leadership.leading, timeout_s=20.0)
+        await eventually(lambda: self.leadership.leading)
 
 
 def request(deployment: str) -> InferRequest:

@@ -39,5 +39,5 @@ async def serving(
         yield json.loads(ready_file.read_text())
     finally:
         stopping.set()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await task

@@ -66,7 +66,7 @@ class TaskStation:
     async def submit(self, tenant: str = "", **options: Any) -> Task:
         """Submits a task and returns it."""
         metadata = [("forebay-tenant", tenant)] if tenant else []
-        answer = await self.stub.SubmitTask(submission(**options), metadata=metadata, timeout=20)
+        answer = await self.stub.SubmitTask(submission(**options), metadata=metadata, timeout=60)
         task: Task = answer.task
         return task
 
@@ -74,7 +74,7 @@ class TaskStation:
         """Looks a task up."""
         metadata = [("forebay-tenant", tenant)] if tenant else []
         request = api.GetTaskRequest(name=name)
-        task: Task = (await self.stub.GetTask(request, metadata=metadata, timeout=10)).task
+        task: Task = (await self.stub.GetTask(request, metadata=metadata, timeout=60)).task
         return task
 
     async def submit_many(self, submissions: Iterable[Any], group: int = 50) -> list[Any]:
@@ -87,7 +87,7 @@ class TaskStation:
 
         told = [
             each
-            async for answer in self.stub.SubmitTasks(messages(), timeout=30)
+            async for answer in self.stub.SubmitTasks(messages(), timeout=60)
             for each in answer.submitted
         ]
         assert sorted(each.index for each in told) == list(range(len(wanted)))
@@ -100,7 +100,7 @@ class TaskStation:
         token = ""
         while True:
             request = api.ListTasksRequest(page_token=token, **filters)
-            page = await self.stub.ListTasks(request, metadata=metadata, timeout=10)
+            page = await self.stub.ListTasks(request, metadata=metadata, timeout=60)
             found += page.tasks
             token = page.next_page_token
             if not token:
@@ -112,7 +112,7 @@ class TaskStation:
             streams.consumer(deployment, priority), streams.TASKS
         )
         try:
-            return (await subscription.fetch(1, timeout=5))[0]
+            return (await subscription.fetch(1, timeout=30))[0]
         finally:
             await subscription.unsubscribe()
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.support.eventually import eventually
+from tests.support.eventually import TIMEOUT_S, eventually
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,7 +48,7 @@ class Inventory:
         expected = sorted(cards)
         await eventually(lambda: self.now()["watched"] == expected, what=f"watched {cards}")
 
-    async def until_health(self, *expected: str, timeout_s: float = 10.0) -> float:
+    async def until_health(self, *expected: str, timeout_s: float = TIMEOUT_S) -> float:
         """Waits until the GPUs are so; returns how long that took, in seconds."""
         started_s = time.monotonic()
 
@@ -60,7 +60,7 @@ class Inventory:
         await eventually(so, timeout_s, f"health {expected}")
         return time.monotonic() - started_s
 
-    async def until(self, what: str, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def until(self, what: str, timeout_s: float = TIMEOUT_S) -> dict[str, Any]:
         """Waits until its message has these words."""
 
         def said() -> dict[str, Any]:
@@ -89,7 +89,7 @@ def inventory(environment: dict[str, str], *ignored_xids: int) -> Iterator[Inven
         yield Inventory(process)
         assert process.stdin is not None
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

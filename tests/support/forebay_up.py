@@ -1,5 +1,6 @@
 """`forebay up` as a user runs it: a process in the foreground, on ports the kernel chose."""
 
+import contextlib
 import json
 import os
 import signal
@@ -146,11 +147,18 @@ class ForebayUp:
         return self.process.wait(STOP_TIMEOUT_S)
 
     def pid(self, name: str) -> int:
-        """Process id of one of the mesh's services, such as router or node-1, or of nats."""
+        """Process id of one of the mesh's services, such as router or node-1, or of nats.
+
+        Raises:
+            OSError: if it does not run now.
+        """
         if name != "nats":
             return int(json.loads((self.state_dir / "run" / f"{name}.json").read_text())["pid"])
-        children = psutil.Process(self.process.pid).children()
-        return next(child.pid for child in children if child.name().startswith("nats-server"))
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if child.name().startswith("nats-server"):
+                    return int(child.pid)
+        raise ProcessLookupError("nats-server does not run now")
 
     def kill(self, name: str) -> None:
         """Kills one of the mesh's processes."""

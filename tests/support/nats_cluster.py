@@ -40,8 +40,12 @@ class NatsCluster:
         return ",".join(server.url for server in self.servers)
 
     def __enter__(self) -> Self:
-        for server in self.servers:
-            server.start()
+        try:
+            for server in self.servers:
+                server.start()
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -50,5 +54,8 @@ class NatsCluster:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
         for server in self.servers:
             server.stop()

@@ -12,7 +12,8 @@ from typing import Self
 
 from services.wire import limits
 
-START_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
 
 
 def nats_server_binary() -> str:
@@ -76,12 +77,20 @@ class NatsServer:
             self._process = subprocess.Popen(
                 [nats_server_binary(), "--config", str(config)], stdout=log, stderr=log
             )
+        try:
+            self._wait()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def _wait(self) -> None:
+        assert self._process is not None, "not started"
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._listening():
             assert self._process.poll() is None, f"nats-server ended: {self.log}"
             assert time.monotonic() < deadline, f"nats-server does not listen: {self.log}"
             time.sleep(0.02)
-        return self
 
     def stop(self) -> None:
         """Stops the server in order; nothing happens if it does not run."""
@@ -105,9 +114,13 @@ class NatsServer:
     def _end(self, number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(number)
-        self._process.wait(timeout=10)
-        self._process = None
+        process, self._process = self._process, None
+        process.send_signal(number)
+        try:
+            process.wait(timeout=STOP_TIMEOUT_S)
+        finally:
+            process.kill()
+            process.wait()
 
     def _config(self) -> str:
         users = ""
@@ -132,6 +145,10 @@ class NatsServer:
         if not self.port:
             return False
         with socket.socket() as probe:
-            probe.settimeout(1)
-            # A server sends INFO as soon as it takes a connection.
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0 and bool(probe.recv(4))
+            probe.settimeout(5)
+            try:
+                probe.connect(("127.0.0.1", self.port))
+                # A server sends INFO as soon as it takes a connection.
+                return bool(probe.recv(4))
+            except OSError:
+                return False

@@ -15,7 +15,8 @@ import pytest
 from tests.contract.tree import ROOT
 from tests.support.free_port import free_address
 
-START_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 60.0
+ANSWER_TIMEOUT_S = 30.0
 SCRAPE_INTERVAL_S = 1
 
 
@@ -72,7 +73,7 @@ class PrometheusServer:
     def _get(self, path: str, **parameters: object) -> Any:
         asked = urllib.parse.urlencode(parameters)
         with urllib.request.urlopen(
-            f"http://{self._address}/api/v1/{path}?{asked}", timeout=10
+            f"http://{self._address}/api/v1/{path}?{asked}", timeout=ANSWER_TIMEOUT_S
         ) as answer:
             return json.load(answer)["data"]
 
@@ -89,17 +90,25 @@ class PrometheusServer:
                 stdout=log,
                 stderr=log,
             )
+        try:
+            self._wait()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def _wait(self) -> None:
+        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._is_ready():
             said = (self._directory / "prometheus.log").read_text()
             assert self._process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.05)
-        return self
 
     def _is_ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=1):
+            with urllib.request.urlopen(f"http://{self._address}/-/ready", timeout=5):
                 return True
         except OSError:
             return False
@@ -107,4 +116,8 @@ class PrometheusServer:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            self._process.wait(timeout=20)
+            try:
+                self._process.wait(timeout=60)
+            finally:
+                self._process.kill()
+                self._process.wait()

@@ -130,7 +130,11 @@ class TaskNode:
             yield process
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            try:
+                process.wait(timeout=60)
+            finally:
+                process.kill()
+                process.wait()
 
     async def run_replica(self, slots: int = 4, request_timeout_s: int = 30) -> str:
         """Has the agent run one replica and waits until it is ready; returns its id."""
@@ -145,7 +149,7 @@ class TaskNode:
         made.canary.mode = Canary.MODE_OFF
         made.request_timeout.FromSeconds(request_timeout_s)
         await self.leader.say([made], revision=next(self._numbers))
-        await eventually(lambda: self.status(replica_id).state == READY, timeout_s=60)
+        await eventually(lambda: self.status(replica_id).state == READY, timeout_s=90)
         return replica_id
 
     def status(self, replica_id: str) -> ReplicaStatus:
@@ -206,7 +210,7 @@ class TaskNode:
             traceparent=traceparent,
         )
 
-    async def ended(self, task_id: str, timeout_s: float = 30) -> Task:
+    async def ended(self, task_id: str, timeout_s: float = 60) -> Task:
         """The task once it has ended."""
 
         async def look() -> Task:

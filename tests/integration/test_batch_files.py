@@ -13,8 +13,13 @@ import pytest
 from tests.support.forebay_up import ROOT, START_TIMEOUT_S, ForebayUp
 
 MODEL = """\
+import time
+from pathlib import Path
+
 import numpy as np
 import triton_python_backend_utils as pb_utils
+
+LIMIT = Path("{limit}")
 
 class TritonPythonModel:
     def execute(self, requests):
@@ -24,11 +29,23 @@ class TritonPythonModel:
         texts = pb_utils.get_input_tensor_by_name(request, "TEXT").as_numpy().ravel().tolist()
         if b"raise" in texts:
             return pb_utils.InferenceResponse(error=pb_utils.TritonError("told to raise"))
+        # No row from the limit on is answered before the limit has gone.
+        while any(text >= limit() for text in map(number, texts)):
+            time.sleep(0.01)
         length = np.array([[len(text)] for text in texts], np.int32)
         upper = np.array([[text.upper()] for text in texts], object)
         return pb_utils.InferenceResponse(
             [pb_utils.Tensor("LENGTH", length), pb_utils.Tensor("UPPER", upper)]
         )
+
+def limit():
+    try:
+        return int(LIMIT.read_text())
+    except FileNotFoundError:
+        return 10**9
+
+def number(text):
+    return int(text.split()[1]) if text.startswith(b"row ") else 0
 """
 CONFIG = """\
 backend: "python"
@@ -40,13 +57,17 @@ output [
 ]
 """
 ROWS = 4000
+IN_FLIGHT = 64
+MAX_BATCH_SIZE = 16
 
 
 @pytest.fixture(scope="module")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForebayUp]:
     directory = tmp_path_factory.mktemp("batch-files")
     (directory / "model" / "1").mkdir(parents=True)
-    (directory / "model" / "1" / "model.py").write_text(MODEL)
+    (directory / "model" / "1" / "model.py").write_text(
+        MODEL.replace("{limit}", str(directory / "limit"))
+    )
     (directory / "model" / "config.pbtxt").write_text(CONFIG)
     file = directory / "deployment.yaml"
     keys = {"name": "upper", "model": "model", "canary": "off", "max_ongoing_requests": 16}
@@ -202,7 +223,15 @@ def test_a_functions_rows_are_its_arguments(mesh: ForebayUp, tmp_path: Path) -> 
 
 
 def killed_at(mesh: ForebayUp, rows: int, words: tuple[str | Path, ...], partial: Path) -> None:
-    """Runs a command and kills it when it has written so many rows."""
+    """Runs a command and kills it when it has written so many rows.
+
+    However late it is killed, there are rows left: the model holds back those that it need not
+    have answered by then, which are all but the ones in flight.
+    """
+    limit = mesh.state_dir.parent / "limit"
+    whole = limit.with_suffix(".new")
+    whole.write_text(str(rows + IN_FLIGHT * MAX_BATCH_SIZE))
+    whole.replace(limit)
     state = ("--state-dir", str(mesh.state_dir))
     process = subprocess.Popen(
         [sys.executable, "-m", "forebay.cli.main", *map(str, words), *state],
@@ -228,9 +257,10 @@ def test_a_killed_run_goes_on_where_it_was(
     rows[3] = {"id": 3}
     source, target = write(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     words: tuple[str | Path, ...] = ("batch", "run", "upper", source, "-o", target, "--keep", "id")
-    words += ("--batch-size", str(batch_size), "--max-in-flight", "64")
+    words += ("--batch-size", str(batch_size), "--max-in-flight", str(IN_FLIGHT))
     for part in (ROWS // 10, ROWS // 5, ROWS // 3):
         killed_at(mesh, part, (*words, "--resume"), tmp_path / "out.jsonl.partial")
+    (mesh.state_dir.parent / "limit").unlink()
     assert not target.exists()
     refused = mesh.forebay(*words)
     assert (refused.code, "--resume" in refused.err) == (2, True)

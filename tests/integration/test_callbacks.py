@@ -28,7 +28,7 @@ from tests.support.leading import Leading, leading
 from tests.support.nats_server import NatsServer
 
 SECRET = "whsec_" + "A" * 43 + "="
-TIMEOUT_S = 1.0
+TIMEOUT_S = 20.0
 LOOPBACK = "127.0.0.0/8"
 
 
@@ -97,7 +97,7 @@ class Calling:
         info = await self.parts.link.jetstream.stream_info(streams.CALLBACKS)
         return int(info.state.messages)
 
-    async def settled(self, timeout_s: float = 10.0) -> None:
+    async def settled(self, timeout_s: float = 30.0) -> None:
         """Returns when every call has been taken or given up."""
 
         async def is_settled() -> bool:
@@ -107,8 +107,10 @@ class Calling:
 
 
 @asynccontextmanager
-async def calling(parts: Leading, secret_file: Path | None, allowed: str) -> AsyncIterator[Calling]:
-    caller = Caller(addresses.parse_networks(allowed), TIMEOUT_S)
+async def calling(
+    parts: Leading, secret_file: Path | None, allowed: str, timeout_s: float = TIMEOUT_S
+) -> AsyncIterator[Calling]:
+    caller = Caller(addresses.parse_networks(allowed), timeout_s)
     dispatcher = Dispatcher(
         parts.link, parts.leadership, parts.clock, parts.server_clock, caller, secret_file
     )
@@ -157,7 +159,7 @@ async def test_each_end_is_told_once_with_a_signature_that_verifies(calls: Calli
 async def test_a_call_that_was_not_taken_is_made_again_by_the_same_id(calls: Calling) -> None:
     async with Receiver(answers=[500]).serving() as receiver:
         await calls.end("t1", receiver.url)
-        await calls.settled(20)
+        await calls.settled()
     assert len(receiver.ids) == 2
     assert len(set(receiver.ids)) == 1
 
@@ -180,8 +182,12 @@ async def test_after_a_day_a_call_is_given_up(calls: Calling) -> None:
     assert line["task"] == "deployments/add/tasks/t1"
 
 
-async def test_receivers_that_never_answer_hold_up_nobody(calls: Calling) -> None:
+async def test_receivers_that_never_answer_hold_up_nobody(
+    parts: Leading, secret_file: Path
+) -> None:
     async with AsyncExitStack() as stack:
+        # None of the calls that are not answered ends while this test runs.
+        calls = await stack.enter_async_context(calling(parts, secret_file, LOOPBACK, 120.0))
         never = [Receiver(answers=[None] * 99) for _ in range(5)]
         for receiver in never:
             await stack.enter_async_context(receiver.serving())
@@ -190,9 +196,13 @@ async def test_receivers_that_never_answer_hold_up_nobody(calls: Calling) -> Non
             await calls.end(f"n{number}", never[number % 5].url)
         for number in range(50):
             await calls.end(f"h{number}", healthy.url)
-        await eventually(lambda: len(healthy.ids) == 50, timeout_s=TIMEOUT_S * 8)
+        await eventually(lambda: len(healthy.ids) == 50)
         assert all(len(receiver.ids) <= 2 for receiver in never)
-        assert await calls.ordered() == 50
+
+        async def settled() -> bool:
+            return await calls.ordered() == 50
+
+        await eventually(settled)
 
 
 async def test_a_redirect_is_not_followed(calls: Calling) -> None:
@@ -209,7 +219,7 @@ async def _failure(calls: Calling, url: str) -> list[str]:
         await calls.end("t1", url)
         await eventually(lambda: any(line["event"] == "callback.failed" for line in logs))
     assert await calls.ordered() == 1
-    return [line["reason"] for line in logs if line["event"] == "callback.failed"]
+    return [line["reason"] for line in logs if line["event"] == "callback.failed"][:1]
 
 
 @pytest.mark.parametrize(
@@ -240,12 +250,14 @@ async def test_a_name_is_looked_at_where_the_connection_is_made(
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", rebinding)
-    async with calling(parts, secret_file, "192.0.2.0/24") as calls, Receiver().serving() as taker:
+    # The public address is nobody's, and may be silent.
+    ours = calling(parts, secret_file, "192.0.2.0/24", timeout_s=1.0)
+    async with ours as calls, Receiver().serving() as taker:
         port = taker.url.split(":")[2].partition("/")[0]
         with capture_logs() as logs:
             await calls.end("t1", f"http://rebinding.example.com:{port}/done")
             await eventually(
-                lambda: any("loopback" in str(line.get("reason")) for line in logs), timeout_s=20
+                lambda: any("loopback" in str(line.get("reason")) for line in logs), timeout_s=60
             )
     assert taker.ids == []
 
@@ -366,7 +378,7 @@ async def test_an_autoscaler_ends_what_has_expired_and_calls_back(
         await mesh.start()
         settings = {"callback_secret_file": secret_file, "callback_allowed_networks": LOOPBACK}
         await stack.enter_async_context(mesh.autoscaling(**settings))
-        await eventually(lambda: receiver.messages, timeout_s=20)
+        await eventually(lambda: receiver.messages)
         [message] = receiver.messages
     assert message["type"] == "task.expired"
     assert message["data"]["error"].startswith("not ended within its ttl")

@@ -17,6 +17,8 @@ async def test_a_rise_is_a_trace_that_its_assignments_go_on_with(tmp_path: Path)
                 await mesh.ready("add", 2)
                 await mesh.update("add", "replicas", replicas=1)
                 await mesh.ready("add", 1)
+                # The status may tell of the fall before the node hears of it.
+                await eventually(lambda: len(agent.assignments) == 1)
                 (kept,) = agent.assignments
                 await eventually(lambda: receiver.named("scale decision"))
         # A fall brings no replica, and has no span.

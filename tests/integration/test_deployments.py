@@ -8,6 +8,8 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
+import nats.errors
+import nats.js.errors
 import pytest
 
 from forebay.v1.deployment_pb2 import ListDeploymentsRequest
@@ -41,12 +43,21 @@ async def test_consumers_and_deployments_survive_a_crash_of_nats(
     await asyncio.to_thread(mesh.nats.restart)
 
     async def back() -> bool:
-        if not link.connected:
+        try:
+            return await streams.request_consumer_info(link.jetstream, "add") is not None
+        except (nats.errors.Error, TimeoutError):
             return False
-        return await streams.request_consumer_info(link.jetstream, "add") is not None
+
+    async def known() -> bool:
+        try:
+            return (await mesh.get("add")).replicas == 1
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+            return False
 
     await eventually(back)
-    assert (await mesh.get("add")).replicas == 1
+    await eventually(known)
 
     async def updated() -> bool:
         try:
@@ -74,8 +85,15 @@ async def test_deleting_removes_replicas_consumer_and_status(
     assert await streams.request_consumer_info(link.jetstream, "add") is None
     await eventually(lambda: node.assignments == [])
     bucket = await streams.deployments_bucket(link.jetstream)
-    with pytest.raises(Exception, match="no keys"):
-        await bucket.keys()
+
+    async def empty() -> bool:
+        try:
+            await bucket.keys()
+        except nats.js.errors.NoKeysError:
+            return True
+        return False
+
+    await eventually(empty)
     await mesh.create("add", replicas=1)
     await mesh.ready("add", 1)
 

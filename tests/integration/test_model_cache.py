@@ -91,7 +91,7 @@ async def test_an_archive_that_the_store_has_lost_is_refused_at_once(
     digest = await store(link, packed(tmp_path))
     bucket = streams.MODELS_BUCKET
     await link.jetstream.purge_stream(f"OBJ_{bucket}", subject=f"$O.{bucket}.C.>")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ModelError, match=r"is corrupt\. Deploy the model again"):
             await cache.fetch(digest)
     assert left(tmp_path) == []

@@ -70,7 +70,11 @@ async def test_plots_have_points_and_marks_their_reasons(
         mark = await eventually(drawn, timeout_s=TIMEOUT_S)
         # Nothing has ended: that is a gap, not a line along the bottom.
         assert await points(page, "Service time") == {"p50": 0, "p95": 0, "p99": 0}
-        assert "2 replicas, fixed" in await page.document()
+
+        async def why_is_listed() -> bool:
+            return "2 replicas, fixed" in await page.document()
+
+        await eventually(why_is_listed, timeout_s=TIMEOUT_S)
 
         async def told_why() -> bool:
             # The mark moves as time passes.

@@ -79,12 +79,12 @@ async def test_a_cancelled_build_leaves_no_process_and_frees_the_lock(
     )
     environments = PythonEnvironments(tmp_path / "envs", base)
     building = asyncio.create_task(environments.build(f"{package}\n".encode(), quiet))
-    await eventually(started.exists, 60)
+    await eventually(started.exists, 120)
     assert _processes_about(tmp_path)
     building.cancel()
     await asyncio.gather(building, return_exceptions=True)
     assert building.cancelled()
-    await eventually(lambda: not _processes_about(tmp_path))
+    await eventually(lambda: not _processes_about(tmp_path), 60)
     with pytest.raises(RequirementsError):
         await environments.build(b"./nowhere\n", quiet)
 
@@ -99,8 +99,8 @@ async def test_waiting_for_another_agent_holds_no_thread(tmp_path: Path, base: P
         fcntl.flock(held, fcntl.LOCK_EX)
         waiting = [PythonEnvironments(tmp_path / "envs", base) for _ in range(100)]
         many = [asyncio.create_task(e.build(b"./nowhere\n", said.append)) for e in waiting]
-        await eventually(lambda: len(said) == len(many))
-        async with asyncio.timeout(5):
+        await eventually(lambda: len(said) == len(many), 60)
+        async with asyncio.timeout(30):
             await asyncio.to_thread(os.getpid)
         for task in many:
             task.cancel()

@@ -16,6 +16,7 @@ from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
 from tests.support.schedule_station import (
     TENANT,
+    Station,
     WallClock,
     actions,
     end,
@@ -59,6 +60,11 @@ async def crashed(nats: NatsServer, dies: type[Submitter], clock: WallClock) -> 
             await first.at(MIDNIGHT_S + 60)
 
 
+async def knows_the_model(made: Station) -> None:
+    """Waits until it has read what was declared before it."""
+    await eventually(lambda: made.deployments.get("spec.model") is not None)
+
+
 @pytest.mark.parametrize("dies", [DiesBefore, DiesAfter])
 @pytest.mark.parametrize("later_s", [1, 30, 500])
 async def test_a_crash_between_any_two_writes_fires_the_slot_once(
@@ -67,6 +73,7 @@ async def test_a_crash_between_any_two_writes_fires_the_slot_once(
     clock = WallClock(MIDNIGHT_S)
     await crashed(nats, dies, clock)
     async with station(nats.url, clock) as second:
+        await knows_the_model(second)
         assert second.get("minutely").runs == []
         await second.at(MIDNIGHT_S + 60 + later_s)
         await second.at(MIDNIGHT_S + 60 + later_s)
@@ -87,6 +94,7 @@ async def test_a_task_that_ended_before_the_successor_looked_is_not_stored_again
     clock = WallClock(MIDNIGHT_S)
     await crashed(nats, DiesAfter, clock)
     async with station(nats.url, clock) as second:
+        await knows_the_model(second)
         (task,) = await second.tasks()
         await end(second, task)
         await second.at(MIDNIGHT_S + 70)
@@ -101,6 +109,7 @@ async def test_a_task_that_may_have_run_and_be_forgotten_is_not_run_again(
     clock = WallClock(MIDNIGHT_S)
     await crashed(nats, DiesAfter, clock)
     async with station(nats.url, clock) as second:
+        await knows_the_model(second)
         (task,) = await second.tasks()
         await end(second, task)
         await second.ledger.forget("model", task.task_id)
@@ -118,7 +127,7 @@ async def test_two_that_think_they_lead_fire_a_slot_once(nats: NatsServer) -> No
         for number in range(10):
             await first.create(f"minutely-{number}")
         await eventually(lambda: len(second.schedules.list_all(TENANT)) == 10)
-        await eventually(lambda: second.deployments.get("spec.model") is not None)
+        await knows_the_model(second)
         # Frozen in the belief that it leads: neither asks for its lease.
         for each in (first, second):
             each.firing._leadership = Believer()  # type: ignore[assignment]
@@ -149,7 +158,7 @@ async def test_a_standby_fires_nothing_and_serves_all(nats: NatsServer) -> None:
     clock = WallClock(MIDNIGHT_S)
     async with station(nats.url, clock) as first, station(nats.url, clock, leads=False) as second:
         await first.deploy("model")
-        await eventually(lambda: second.deployments.get("spec.model") is not None)
+        await knows_the_model(second)
         await second.create("minutely")
         await second.at(MIDNIGHT_S + 60)
         assert not await second.tasks()

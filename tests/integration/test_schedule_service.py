@@ -67,7 +67,7 @@ async def answers(service: ScheduleServiceStub) -> None:
             return False
         return True
 
-    await eventually(listed)
+    await eventually(listed, timeout_s=60)
 
 
 def wanted(**fields: object) -> Schedule:
@@ -218,9 +218,14 @@ async def the_command_line(mesh: ControlPlane, router: str, tmp_path: Path, link
     report.write_text("hello")
     creating = ["create", "nightly", "model", str(report), "--router", router, *at]
     creating += ["--timezone", "Europe/Berlin", "--label", "of=night"]
-    code, out, err = await forebay(*creating, "--when", "0 2 * * *", "--missed", "run-once")
-    assert code == 0, err
-    assert "created nightly; next: " in err
+
+    async def created() -> str:
+        # A router that has just started may not yet have read which deployments there are.
+        code, _, err = await forebay(*creating, "--when", "0 2 * * *", "--missed", "run-once")
+        assert code == 0, err
+        return err
+
+    assert "created nightly; next: " in await eventually(created, timeout_s=60)
     for arguments, says in (
         (["--when", "0 0 30 2 *"], "schedule: when: '0 0 30 2 *' never comes"),
         (["--when", "0 2 * * *", "--overlap", "all"], "legal are skip, allow, replace"),
@@ -269,7 +274,7 @@ async def pair(
         for name in ("first", "second"):
             starting = running_autoscaler(tmp_path / name, nats_server.url, mesh.metrics)
             made.append(await stack.enter_async_context(starting))
-            await eventually(made[0].epoch)
+            await eventually(made[0].epoch, timeout_s=TAKEN_OVER_S)
         yield mesh, made[0], made[1]
 
 
@@ -280,9 +285,10 @@ async def test_a_slot_due_while_nobody_leads_fires_once(
     mesh, first, second = pair
     mesh.deployments = DeploymentServiceStub(second.channel)
     mesh.models = ModelServiceStub(second.channel)
-    await mesh.create("model")
     service = ScheduleServiceStub(second.channel)
+    # It has read the schedules, and so is connected.
     await answers(service)
+    await mesh.create("model")
     await service.CreateSchedule(CreateScheduleRequest(schedule_id="yearly", schedule=wanted()))
     async with linked(mesh.nats.url) as link:
         first.send(number)

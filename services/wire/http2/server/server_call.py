@@ -105,7 +105,10 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
 
     def heard(self) -> None:
         """A message is complete, or the client has said all."""
-        if self.task is None:
+        if len(self._stream.reader.messages) > 1 and self._method.begins_with_request:
+            # Nobody would take them out, and small ones cost many times what was sent.
+            self.break_off(grpc.StatusCode.INTERNAL, "this method takes one message a call")
+        elif self.task is None:
             self.begin()
         elif self._heard is not None and not self._heard.done():
             self._heard.set_result(None)

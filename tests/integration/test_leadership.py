@@ -30,8 +30,9 @@ from tests.support.control_plane import ControlPlane, control_plane, linked
 from tests.support.eventually import eventually
 from tests.support.nats_server import NatsServer
 
-FAILOVER_S = 15.0
-RELEASED_S = 3.0
+FAILOVER_S = 45.0
+RELEASED_S = 7.0
+"""Less than a lease takes to run out."""
 
 
 class Pair:
@@ -167,7 +168,7 @@ async def test_a_leader_that_is_killed_is_replaced_and_nothing_else_changes(pair
             await eventually(lambda: _has_replicas(link, "node-a", 3))
     assert list(after.assignments) == list(before.assignments)
     assert after.revision == before.revision
-    later = pair.second.logged("assignments.written")
+    later = await eventually(lambda: pair.second.logged("assignments.written"))
     assert len(later) == 1, "the failover itself changed assignments"
 
 
@@ -190,7 +191,7 @@ async def test_a_leader_that_was_paused_wakes_up_as_a_standby(pair: Pair) -> Non
             assert decided.epoch == epoch
             pair.first.send(signal.SIGCONT)
             await eventually(lambda: _names(pair.first, leader=pair.second))
-            assert pair.first.logged("leadership.lost")
+            await eventually(lambda: pair.first.logged("leadership.lost"))
             assert not pair.first.logged("loop.write_failed")
             assert await kept(link, "node-a") == decided
             assert await pair.second.epoch() == epoch
@@ -202,7 +203,7 @@ async def test_a_leader_that_stops_in_order_is_replaced_at_once(pair: Pair) -> N
     pair.first.send(signal.SIGTERM)
     assert await eventually(pair.second.epoch) == epoch + 1
     assert time.monotonic() - started_s < RELEASED_S
-    assert pair.first.logged("leadership.released")
+    await eventually(lambda: pair.first.logged("leadership.released"))
     [line] = pair.second.logged("leadership.taken")
     assert line["reason"] == "nobody holds the lease"
 

@@ -85,7 +85,7 @@ async def test_what_is_appended_while_nats_is_away_is_written_when_it_is_back(
                 found, _ = await journal.page("add", None, 10)
                 return [d.reason for d in found] == ["second", "first"]
 
-            await eventually(lambda: link.connected, timeout_s=20)
-            await eventually(both, timeout_s=20)
+            await eventually(lambda: link.connected)
+            await eventually(both)
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import nats.errors
 import nats.js.errors
 import pytest
 
@@ -59,6 +60,7 @@ async def test_is_whole_however_much_is_written_while_it_is_read(
         await mirror.reload()
         assert mirror.entries("spec.").keys() == {"a", "b", "c"}
     writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
 
 
 async def test_follows_what_others_write_and_delete(mirror: KvMirror, link: NatsLink) -> None:
@@ -66,7 +68,7 @@ async def test_follows_what_others_write_and_delete(mirror: KvMirror, link: Nats
     with mirror.changes() as changed:
         changed.clear()
         await bucket.put("spec.a", b"1")
-        await asyncio.wait_for(changed.wait(), 5)
+        await asyncio.wait_for(changed.wait(), 30)
     await eventually(lambda: mirror.entries("spec.")["a"].value == b"1")
     await bucket.delete("spec.a")
     await eventually(lambda: mirror.get("spec.a") is None)
@@ -106,10 +108,20 @@ async def test_goes_on_after_a_crash_of_nats(
     mirror: KvMirror, link: NatsLink, nats_server: NatsServer
 ) -> None:
     await mirror.put("spec.a", b"1", 0)
+    connections = link.connections
     await asyncio.to_thread(nats_server.restart)
-    await eventually(lambda: link.connected)
-    bucket = await streams.deployments_bucket(link.jetstream)
-    await bucket.put("spec.a", b"2")
+    await eventually(lambda: link.connected and link.connections > connections)
+
+    async def written() -> bool:
+        try:
+            bucket = await streams.deployments_bucket(link.jetstream)
+            await bucket.put("spec.a", b"2")
+        except (nats.errors.Error, TimeoutError):
+            # It listens before it has read its streams.
+            return False
+        return True
+
+    await eventually(written)
     await eventually(lambda: mirror.entries("spec.")["a"].value == b"2")
 
 

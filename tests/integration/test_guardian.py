@@ -46,7 +46,7 @@ def agent(tmp_path: Path) -> Iterator[psutil.Process]:
         capture_output=True,
         text=True,
         check=True,
-        timeout=20,
+        timeout=60,
     )
     process = psutil.Process(int(done.stdout))
     yield process
@@ -78,9 +78,9 @@ async def test_a_mesh_that_is_killed_takes_them_along(
         [sys.executable, "-c", _DIES, str(tmp_path)],
         cwd=Path(__file__).parents[2],
         check=False,
-        timeout=20,
+        timeout=60,
     )
-    await eventually(lambda: ended(agent), timeout_s=20)
+    await eventually(lambda: ended(agent))
 
 
 def test_a_mesh_that_has_ended_by_itself_needs_no_guardian(
@@ -89,5 +89,5 @@ def test_a_mesh_that_has_ended_by_itself_needs_no_guardian(
     before = {process.pid for process in psutil.Process().children()}
     with Guardian(tmp_path, os.environ):
         pass
-    assert {process.pid for process in psutil.Process().children()} == before
+    assert {process.pid for process in psutil.Process().children()} <= before
     assert not ended(agent)

@@ -14,7 +14,7 @@ from services.runtime.health_probe import NotServingError, probe
 from tests.support.free_port import free_address
 
 
-async def probed(address: str, timeout_s: float = 4.0, service: str = "") -> str:
+async def probed(address: str, timeout_s: float = 30.0, service: str = "") -> str:
     """What is wrong with what listens at an address; empty if it serves."""
     try:
         await asyncio.to_thread(probe, address, timeout_s, service)
@@ -61,6 +61,7 @@ async def test_the_command_asks_after_a_service_too() -> None:
         codes = []
         for words in ((), ("--service", "a.Service")):
             command = (sys.executable, "-m", "forebay.cli.main", "health", address, *words)
+            command += ("--timeout-s", "30")
             done = await asyncio.create_subprocess_exec(
                 *command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )

@@ -88,7 +88,7 @@ def second_router(mesh: ForebayUp, tmp_path_factory: pytest.TempPathFactory) -> 
             stderr=log,
         )
     try:
-        deadline_s = time.monotonic() + 20
+        deadline_s = time.monotonic() + 60
         while not ready_file.exists():
             assert router.poll() is None, (directory / "log").read_text()
             assert time.monotonic() < deadline_s, (directory / "log").read_text()
@@ -96,7 +96,11 @@ def second_router(mesh: ForebayUp, tmp_path_factory: pytest.TempPathFactory) -> 
         yield json.loads(ready_file.read_text())["router"]
     finally:
         router.terminate()
-        router.wait(timeout=70)
+        try:
+            router.wait(timeout=70)
+        finally:
+            router.kill()
+            router.wait()
 
 
 def credentials_file(mesh: ForebayUp) -> Path:
@@ -109,7 +113,7 @@ def nats_url(mesh: ForebayUp) -> str:
     return "nats://" + listen.split(":", 1)[1].strip().strip("\"'")
 
 
-async def said(address: str, word: str, key: str | None, timeout_s: float = 20) -> bytes:
+async def said(address: str, word: str, key: str | None, timeout_s: float = 60) -> bytes:
     """What the model answers through the router at an address."""
     inputs = {"DO": np.array([word], dtype=object)}
     async with forebay.AsyncClient(address) as client:
@@ -125,7 +129,7 @@ async def runs(mesh: ForebayUp) -> int:
 
 async def under_way(calls: "list[asyncio.Task[Any]]") -> None:
     """Gives calls the time to reach the replica, or the call that they repeat."""
-    await asyncio.wait(calls, timeout=0.5)
+    await asyncio.wait(calls, timeout=1.0)
     assert not any(call.done() for call in calls)
 
 
@@ -141,21 +145,21 @@ async def test_a_repeat_while_the_first_runs_gets_the_one_answer(mesh: ForebayUp
 
 async def test_a_repeat_survives_the_short_deadline_of_the_first(mesh: ForebayUp) -> None:
     router = mesh.mesh["router"]
-    first = asyncio.create_task(said(router, "wait:2", "short", timeout_s=1))
+    first = asyncio.create_task(said(router, "wait:6", "short", timeout_s=4))
     await under_way([first])
-    repeat = asyncio.create_task(said(router, "wait:2", "short"))
+    repeat = asyncio.create_task(said(router, "wait:6", "short"))
     with pytest.raises(forebay.DeadlineExceededError):
         await first
     answer = await repeat
-    assert await said(router, "wait:2", "short") == answer
+    assert await said(router, "wait:6", "short") == answer
 
 
 async def test_a_repeat_survives_the_cancellation_of_the_first(mesh: ForebayUp) -> None:
     before = await runs(mesh)
     router = mesh.mesh["router"]
-    first = asyncio.create_task(said(router, "wait:2", "cancelled"))
+    first = asyncio.create_task(said(router, "wait:8", "cancelled"))
     await under_way([first])
-    repeats = [asyncio.create_task(said(router, "wait:2", "cancelled")) for _ in range(2)]
+    repeats = [asyncio.create_task(said(router, "wait:8", "cancelled")) for _ in range(2)]
     await under_way(repeats)
     first.cancel()
     assert await asyncio.gather(*repeats) == [f"run {before + 1}".encode()] * 2
@@ -164,13 +168,15 @@ async def test_a_repeat_survives_the_cancellation_of_the_first(mesh: ForebayUp) 
 
 async def test_a_repeat_keeps_its_own_deadline(mesh: ForebayUp) -> None:
     router = mesh.mesh["router"]
-    first = asyncio.create_task(said(router, "wait:3", "impatient"))
+    first = asyncio.create_task(said(router, "wait:9", "impatient"))
     await under_way([first])
     loop = asyncio.get_running_loop()
     started_s = loop.time()
     with pytest.raises(forebay.DeadlineExceededError):
-        await said(router, "wait:3", "impatient", timeout_s=1)
-    assert loop.time() - started_s < 1.25
+        await said(router, "wait:9", "impatient", timeout_s=1)
+    # Not when the first one ends.
+    assert loop.time() - started_s < 5
+    assert not first.done()
     await first
 
 
@@ -179,13 +185,13 @@ async def test_a_repeat_through_another_router_gets_the_same_answer(
 ) -> None:
     await serves(second_router)
     before = await runs(mesh)
-    first = asyncio.create_task(said(mesh.mesh["router"], "wait:1.5", "elsewhere"))
+    first = asyncio.create_task(said(mesh.mesh["router"], "wait:4", "elsewhere"))
     await under_way([first])
-    during = asyncio.create_task(said(second_router, "wait:1.5", "elsewhere"))
+    during = asyncio.create_task(said(second_router, "wait:4", "elsewhere"))
     answer = await first
     assert answer == f"run {before + 1}".encode()
     assert await during == answer
-    assert await said(second_router, "wait:1.5", "elsewhere") == answer
+    assert await said(second_router, "wait:4", "elsewhere") == answer
     assert await runs(mesh) == before + 2
 
 
@@ -193,10 +199,10 @@ async def test_a_repeat_through_another_router_survives_the_short_deadline_of_th
     mesh: ForebayUp, second_router: str
 ) -> None:
     await serves(second_router)
-    blocking = asyncio.create_task(said(mesh.mesh["router"], "wait:4", None))
+    blocking = asyncio.create_task(said(mesh.mesh["router"], "wait:12", None))
     await under_way([blocking])
     # It expires in the queue: the only slot is taken.
-    first = asyncio.create_task(said(mesh.mesh["router"], "wait:0", "expires", timeout_s=2))
+    first = asyncio.create_task(said(mesh.mesh["router"], "wait:0", "expires", timeout_s=6))
     await under_way([first])
     repeat = asyncio.create_task(said(second_router, "wait:0", "expires"))
     with pytest.raises(forebay.DeadlineExceededError):
@@ -215,7 +221,8 @@ async def test_a_keyed_call_keeps_its_deadline_while_nats_is_frozen(mesh: Foreba
         started_s = loop.time()
         with pytest.raises(forebay.DeadlineExceededError):
             await said(router, "wait:0", "frozen", timeout_s=1)
-        assert loop.time() - started_s < 1.25
+        # It would be frozen for as long as this takes.
+        assert loop.time() - started_s < 5
     finally:
         nats.resume()
     assert (await said(router, "wait:0", "frozen")).startswith(b"run ")
@@ -224,9 +231,9 @@ async def test_a_keyed_call_keeps_its_deadline_while_nats_is_frozen(mesh: Foreba
 async def test_a_call_and_its_repeat_survive_a_restart_of_nats(mesh: ForebayUp) -> None:
     router = mesh.mesh["router"]
     await serves(router)
-    first = asyncio.create_task(said(router, "wait:2", "restart", timeout_s=25))
+    first = asyncio.create_task(said(router, "wait:8", "restart", timeout_s=60))
     await under_way([first])
-    repeat = asyncio.create_task(said(router, "wait:2", "restart", timeout_s=25))
+    repeat = asyncio.create_task(said(router, "wait:8", "restart", timeout_s=60))
     await under_way([repeat])
     mesh.kill("nats")
     answers = await asyncio.gather(first, repeat)
@@ -288,8 +295,8 @@ async def serves(address: str) -> None:
 
     async def answers() -> bool:
         try:
-            return bool(await said(address, "ready", None, timeout_s=5))
-        except forebay.UnavailableError:
+            return bool(await said(address, "ready", None, timeout_s=15))
+        except (forebay.UnavailableError, forebay.DeadlineExceededError):
             return False
 
-    await eventually(answers, timeout_s=20)
+    await eventually(answers, timeout_s=60)

@@ -21,6 +21,8 @@ from tests.support.eventually import eventually
 from tests.support.forebay_up import ForebayUp
 
 ACK_WAIT_S = 3.0
+REQUEST_TIMEOUT_S = 60
+"""Far more than it takes to notice what is gone and to begin again."""
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,12 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForebayUp]:
     with ForebayUp(directory / "state", *flags) as up:
         up.forebay(
             "deploy",
-            write_chaos(directory, replicas=2, max_ongoing_requests=1, request_timeout_s=30),
+            write_chaos(
+                directory,
+                replicas=2,
+                max_ongoing_requests=1,
+                request_timeout_s=REQUEST_TIMEOUT_S,
+            ),
         ).ok()
         yield up
 
@@ -52,7 +59,7 @@ def tritons(mesh: ForebayUp) -> list[psutil.Process]:
 async def replicas(mesh: ForebayUp, deployment: str = "chaos") -> dict[str, ReplicaStatus]:
     """The deployment's replicas as last reported, by node and id."""
     async with grpc.aio.insecure_channel(mesh.mesh["metrics"]) as channel:
-        answer = await MetricsServiceStub(channel).GetSnapshot(GetSnapshotRequest(), timeout=5)
+        answer = await MetricsServiceStub(channel).GetSnapshot(GetSnapshotRequest(), timeout=30)
     return {
         f"{node.name.removeprefix('nodes/')} {replica.replica_id}": replica
         for node in answer.snapshot.nodes
@@ -71,7 +78,7 @@ async def settled(mesh: ForebayUp) -> None:
             return False
         return [r.state for r in found.values()] == [ReplicaStatus.STATE_READY] * 2
 
-    await eventually(both_ready, timeout_s=60)
+    await eventually(both_ready, timeout_s=90)
 
 
 async def busy_nodes(mesh: ForebayUp) -> list[str]:
@@ -86,14 +93,14 @@ async def both_busy(mesh: ForebayUp) -> bool:
 async def test_a_request_survives_the_death_of_its_agent(mesh: ForebayUp) -> None:
     await settled(mesh)
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
-        call = asyncio.create_task(client.infer("chaos", do("wait:2.5"), timeout_s=25))
-        busy = await eventually(lambda: busy_nodes(mesh), timeout_s=5)
+        call = asyncio.create_task(client.infer("chaos", do("wait:5"), timeout_s=60))
+        busy = await eventually(lambda: busy_nodes(mesh))
         killed_s = time.monotonic()
         mesh.kill(busy[0])
         result = await call
-        assert result["SAID"][0] == b"wait:2.5"
-        # The ack wait, a second, and the time the model itself takes.
-        assert time.monotonic() - killed_s < ACK_WAIT_S + 1 + 2.5 + 1
+        assert result["SAID"][0] == b"wait:5"
+        # The ack wait, and the time that the model itself takes, twice: not the whole deadline.
+        assert time.monotonic() - killed_s < 2 * (ACK_WAIT_S + 5) + 4
     await settled(mesh)
 
 
@@ -103,7 +110,7 @@ async def test_an_agent_that_was_killed_finds_its_tritons_again(mesh: ForebayUp)
     node = min(await replicas(mesh)).split()[0]
     agent = mesh.pid(node)
     mesh.kill(node)
-    await eventually(lambda: mesh.pid(node) != agent, timeout_s=20)
+    await eventually(lambda: mesh.pid(node) != agent, timeout_s=60)
     await settled(mesh)
     assert {process.pid for process in tritons(mesh)} == before
 
@@ -112,15 +119,15 @@ async def test_a_request_survives_the_death_of_its_triton(mesh: ForebayUp) -> No
     await settled(mesh)
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         calls = [
-            asyncio.create_task(client.infer("chaos", do(f"wait:{2 + i}"), timeout_s=25))
+            asyncio.create_task(client.infer("chaos", do(f"wait:{5 + i}"), timeout_s=60))
             for i in range(2)
         ]
-        await eventually(lambda: both_busy(mesh), timeout_s=5)
+        await eventually(lambda: both_busy(mesh))
         killed_s = time.monotonic()
         tritons(mesh)[0].kill()
         results = await asyncio.gather(*calls)
-        assert [r["SAID"][0] for r in results] == [b"wait:2", b"wait:3"]
-        assert time.monotonic() - killed_s < 15
+        assert [r["SAID"][0] for r in results] == [b"wait:5", b"wait:6"]
+        assert time.monotonic() - killed_s < 40
     await settled(mesh)
 
 
@@ -149,7 +156,7 @@ async def test_a_model_process_that_exits_ends_its_request_only(mesh: ForebayUp)
 async def test_a_model_that_raises_says_so_to_the_caller(mesh: ForebayUp) -> None:
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         with pytest.raises(forebay.ModelError, match="the model was told to raise"):
-            await client.infer("chaos", do("raise"), timeout_s=20)
+            await client.infer("chaos", do("raise"), timeout_s=60)
 
 
 async def test_a_model_that_says_unavailable_keeps_its_triton(mesh: ForebayUp) -> None:
@@ -157,7 +164,7 @@ async def test_a_model_that_says_unavailable_keeps_its_triton(mesh: ForebayUp) -
     before = {process.pid for process in tritons(mesh)}
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         with pytest.raises(forebay.UnavailableError, match="the database is down"):
-            await client.infer("chaos", do("busy"), timeout_s=20)
+            await client.infer("chaos", do("busy"), timeout_s=60)
     assert {process.pid for process in tritons(mesh)} == before
 
 
@@ -167,7 +174,7 @@ async def test_no_caller_can_have_a_triton_killed_by_what_it_writes(mesh: Foreba
     words = "Stub process 'chaos_0' is not healthy."
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         with pytest.raises(forebay.InvalidRequestError, match="Stub process"):
-            await client.infer("chaos", {words: np.array(["x"], dtype=object)}, timeout_s=20)
+            await client.infer("chaos", {words: np.array(["x"], dtype=object)}, timeout_s=60)
     assert {process.pid for process in tritons(mesh)} == before
 
 
@@ -177,14 +184,14 @@ async def test_a_long_exception_reaches_the_caller_in_part_and_as_what_it_is(
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         for length in ("123456", "1234567890" * 3):
             with pytest.raises(forebay.ModelError, match="the model was told to raise"):
-                await client.infer("chaos", do(f"raise:{length}"), timeout_s=20)
+                await client.infer("chaos", do(f"raise:{length}"), timeout_s=60)
 
 
 async def test_an_answer_over_the_limit_is_an_error_and_not_silence(mesh: ForebayUp) -> None:
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         with pytest.raises(forebay.ModelError, match="the limit is 8388608"):
-            await client.infer("chaos", do("big:9000000"), timeout_s=20)
-        result = await client.infer("chaos", do("big:8000000"), timeout_s=20)
+            await client.infer("chaos", do("big:9000000"), timeout_s=60)
+        result = await client.infer("chaos", do("big:8000000"), timeout_s=60)
         assert len(result["SAID"][0]) == 8_000_000
 
 
@@ -200,8 +207,8 @@ async def test_tritons_outlive_an_agent_that_is_killed_while_nats_is_away(
         log = Path(mesh.state_dir / "logs" / f"{node}.log")
         adopted = log.read_text().count("replica.adopted")
         mesh.kill(node)
-        await eventually(lambda: mesh.pid(node) != agent, timeout_s=20)
-        await eventually(lambda: log.read_text().count("replica.adopted") > adopted, timeout_s=20)
+        await eventually(lambda: mesh.pid(node) != agent, timeout_s=60)
+        await eventually(lambda: log.read_text().count("replica.adopted") > adopted, timeout_s=60)
     finally:
         nats.resume()
     await settled(mesh)
@@ -213,12 +220,12 @@ async def test_callers_get_an_answer_or_unavailable_while_nats_is_down(mesh: For
     nats = psutil.Process(mesh.pid("nats"))
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         waiting = [
-            asyncio.create_task(client.infer("chaos", do("wait:1"), timeout_s=25)) for _ in range(4)
+            asyncio.create_task(client.infer("chaos", do("wait:3"), timeout_s=60)) for _ in range(4)
         ]
-        await eventually(lambda: busy_nodes(mesh), timeout_s=5)
+        await eventually(lambda: busy_nodes(mesh))
         nats.kill()
         during = await asyncio.gather(
-            *(client.infer("chaos", do(f"{i}"), timeout_s=20) for i in range(8)),
+            *(client.infer("chaos", do(f"{i}"), timeout_s=60) for i in range(8)),
             return_exceptions=True,
         )
         for outcome in (*during, *await asyncio.gather(*waiting, return_exceptions=True)):
@@ -226,11 +233,11 @@ async def test_callers_get_an_answer_or_unavailable_while_nats_is_down(mesh: For
 
         async def works() -> bool:
             try:
-                return bool(await client.infer("chaos", do("back"), timeout_s=3))
+                return bool(await client.infer("chaos", do("back"), timeout_s=10))
             except (forebay.UnavailableError, forebay.DeadlineExceededError):
                 return False
 
-        await eventually(works, timeout_s=20)
+        await eventually(works, timeout_s=60)
     await settled(mesh)
 
 
@@ -242,8 +249,9 @@ async def test_many_calls_survive_kills_of_everything_but_their_router(mesh: For
             for i in range(100)
         ]
         for name in ("node-1", "autoscaler", "node-2", "metrics"):
-            done = sum(call.done() for call in calls)
-            await eventually(lambda: sum(c.done() for c in calls) > done + 5, timeout_s=30)  # noqa: B023
+            # A few more, unless there are few left.
+            wanted = min(sum(call.done() for call in calls) + 5, len(calls) - 5)
+            await eventually(lambda: sum(c.done() for c in calls) > wanted, timeout_s=60)  # noqa: B023
             mesh.kill(name)
         results = await asyncio.gather(*calls)
         assert [r["SAID"][0] for r in results] == [f"wait:0.1{i}".encode() for i in range(100)]
@@ -255,44 +263,45 @@ async def test_a_router_that_is_told_to_stop_answers_what_it_has_accepted(mesh: 
     router = mesh.pid("router")
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
         calls = [
-            asyncio.create_task(client.infer("chaos", do("wait:4"), timeout_s=25)) for _ in range(2)
+            asyncio.create_task(client.infer("chaos", do("wait:8"), timeout_s=60)) for _ in range(2)
         ]
 
         async def both_accepted() -> bool:
             return len(await busy_nodes(mesh)) == len(calls)
 
-        await eventually(both_accepted, timeout_s=10)
+        await eventually(both_accepted)
         os.kill(router, signal.SIGTERM)
         results = await asyncio.gather(*calls)
-        assert [r["SAID"][0] for r in results] == [b"wait:4"] * 2
-    await eventually(lambda: not psutil.pid_exists(router), timeout_s=20)
+        assert [r["SAID"][0] for r in results] == [b"wait:8"] * 2
+    await eventually(lambda: not psutil.pid_exists(router), timeout_s=60)
 
     async def works() -> bool:
         async with forebay.AsyncClient(mesh.mesh["router"]) as client:
             try:
-                return bool(await client.infer("chaos", do("back"), timeout_s=3))
+                return bool(await client.infer("chaos", do("back"), timeout_s=10))
             except (forebay.UnavailableError, forebay.DeadlineExceededError):
                 return False
 
-    await eventually(works, timeout_s=30)
+    await eventually(works, timeout_s=60)
 
 
 async def test_a_hanging_model_costs_its_caller_the_deadline_and_its_triton_its_life(
     mesh: ForebayUp, tmp_path: Path
 ) -> None:
-    file = write_chaos(tmp_path, name="hanging", request_timeout_s=3, max_ongoing_requests=1)
+    file = write_chaos(tmp_path, name="hanging", request_timeout_s=8, max_ongoing_requests=1)
     mesh.forebay("deploy", file).ok()
     try:
         async with forebay.AsyncClient(mesh.mesh["router"]) as client:
             started_s = time.monotonic()
             with pytest.raises(forebay.DeadlineExceededError):
                 await client.infer("hanging", do("hang"), timeout_s=1.5)
-            assert time.monotonic() - started_s < 1.5 + 1
+            # Before the attempt has outlived its limit.
+            assert time.monotonic() - started_s < 6
             # A caller with more time than an attempt may take is told as soon as it is over.
-            with pytest.raises(forebay.DeadlineExceededError, match="request_timeout_s = 3"):
+            with pytest.raises(forebay.DeadlineExceededError, match="request_timeout_s = 8"):
                 await client.infer("hanging", do("hang"), timeout_s=60)
             # The slot comes back once the attempt has outlived its limit.
-            result = await client.infer("hanging", do("free again"), timeout_s=30)
+            result = await client.infer("hanging", do("free again"), timeout_s=60)
             assert result["SAID"][0] == b"free again"
     finally:
         mesh.forebay("delete", "hanging").ok()

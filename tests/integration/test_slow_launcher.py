@@ -79,7 +79,8 @@ async def test_a_launcher_that_hangs_holds_up_neither_start_nor_survey(tmp_path:
         began_s = time.monotonic()
         await runtime.open()
         assert await runtime.survey(dict) == {}
-        assert time.monotonic() - began_s < 5
+        # It is given 3 s; what asks for more has 10 s, or no limit.
+        assert time.monotonic() - began_s < 9
         assert "did not answer in time" in runtime.message
         with pytest.raises(RuntimeAwayError):
             await runtime.prepare(Order(Assignment(), "any", tmp_path, tmp_path, print))

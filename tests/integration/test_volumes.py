@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,10 +83,10 @@ async def test_replicas_of_all_nodes_read_and_write_the_same_volumes(
         return {line.split()[-1] for line in asked.read_text().splitlines()}
 
     # What a model takes and gives is known shortly after its first replica is ready.
-    await eventually(lambda: ask("word").code == 0)
+    await eventually(lambda: ask("word").code == 0, timeout_s=90)
     assert "heavy|heavy|1|may be written" in ask("word").ok().out
     assert asked.read_text().startswith("word of ")
-    await eventually(lambda: len(writers()) == 2, timeout_s=60)
+    await eventually(lambda: len(writers()) == 2, timeout_s=90)
     assert volumes.resolve("volume://data/asked", mesh.state_dir) == asked
 
     assert "unchanged" in mesh.forebay("deploy", file).ok().err
@@ -108,15 +109,20 @@ async def test_a_replica_finds_no_place_where_its_volume_is_not_and_says_so(
         return json.dumps(status)
 
     missing = "needs the volume elsewhere, which no node offers at all"
-    await eventually(lambda: missing in message("nowhere"))
+    await eventually(lambda: missing in message("nowhere"), timeout_s=60)
     read_only = "needs the volume weights, which no node offers for writing"
-    await eventually(lambda: read_only in message("writer"))
+    await eventually(lambda: read_only in message("writer"), timeout_s=60)
     mesh.forebay("delete", "nowhere").ok()
     mesh.forebay("delete", "writer").ok()
 
 
-def test_volumes_are_listed_with_their_nodes(mesh: ForebayUp, weights: Path) -> None:
-    data, listed = mesh.forebay("volumes", "-o", "json").json()
+async def test_volumes_are_listed_with_their_nodes(mesh: ForebayUp, weights: Path) -> None:
+    def both_nodes_report() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = mesh.forebay("volumes", "-o", "json").json()
+        assert [len(each["read_write_nodes"] + each["read_only_nodes"]) for each in found] == [2, 2]
+        return found
+
+    data, listed = await eventually(both_nodes_report, timeout_s=60)
     assert data == {
         "name": "data",
         "read_write_nodes": ["node-1", "node-2"],

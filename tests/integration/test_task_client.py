@@ -50,7 +50,7 @@ def test_a_task_is_submitted_and_its_result_fetched(client: forebay.Client) -> N
     assert status.end_time >= status.create_time
     again = client.task(f"echo/{task.id}")
     assert again.name == task.name
-    assert again.result(5)["OUT_INT32"].tolist() == [7]
+    assert again.result(30)["OUT_INT32"].tolist() == [7]
 
 
 async def test_the_asyncio_client_does_the_same(mesh: ForebayUp) -> None:
@@ -99,7 +99,7 @@ def test_a_failed_task_is_tried_again_as_a_new_one(client: forebay.Client) -> No
 
 
 def test_a_cancelled_task_has_no_result(client: forebay.Client) -> None:
-    running = client.submit("echo", number(1, wait_s=1.0))
+    running = client.submit("echo", number(1, wait_s=4.0))
     assert running.cancel().state == "cancelled"
     with pytest.raises(forebay.TaskCancelledError):
         running.result(30)
@@ -159,18 +159,19 @@ def test_tasks_are_listed_by_what_they_are_and_forgotten(client: forebay.Client)
 async def test_a_result_comes_though_the_router_is_killed_meanwhile(mesh: ForebayUp) -> None:
     found: list[Any] = []
     with forebay.Client(mesh.mesh["router"]) as client:
-        task = client.submit("echo", number(9, wait_s=1.5))
-        waiting = threading.Thread(target=lambda: found.append(task.result(60)))
+        # Long enough to be seen while it runs.
+        task = client.submit("echo", number(9, wait_s=6.0))
+        waiting = threading.Thread(target=lambda: found.append(task.result(120)))
         waiting.start()
 
         def runs() -> bool:
             return task.status.state == "running"
 
-        await eventually(runs, timeout_s=30)
+        await eventually(runs, timeout_s=60)
         mesh.kill("router")
         # Also one that begins while nobody answers.
         assert client.submit("echo", number(3)).result(60)["OUT_INT32"].tolist() == [3]
-        waiting.join(60)
+        waiting.join(120)
     assert found[0]["OUT_INT32"].tolist() == [9]
 
 

@@ -17,6 +17,7 @@ from tests.support.task_model import Notes
 from tests.support.task_node import DEPLOYMENT, TaskNode, said
 
 ACK_WAIT_S = 10.0
+LONG_ACK_WAIT_S = 600.0
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ async def test_a_task_survives_the_death_of_its_agent(node: TaskNode, notes: Not
         agent.wait()
     with node.agent_process():
         notes.let_go("it")
-        task = await node.ended(task_id, timeout_s=ACK_WAIT_S + 20)
+        task = await node.ended(task_id, timeout_s=ACK_WAIT_S + 60)
         # That its agent died is no fault of the task.
         assert (task.state, task.attempt_count) == (Task.STATE_SUCCEEDED, 1)
         await node.queue_empty()
@@ -51,6 +52,12 @@ async def test_a_task_survives_the_death_of_its_agent(node: TaskNode, notes: Not
 async def test_a_task_that_runs_on_is_given_back_when_its_agent_ends(
     node: TaskNode, notes: Notes
 ) -> None:
+    await streams.ensure(node.link.jetstream)
+    await streams.ensure_consumer(
+        node.link.jetstream, DEPLOYMENT, Task.PRIORITY_NORMAL, LONG_ACK_WAIT_S
+    )
+    # It is there, and is not to be made as usual.
+    node.ledger._consumers.add((DEPLOYMENT, Task.PRIORITY_NORMAL))
     async with node.agent():
         await node.run_replica()
         task_id = await node.submit("hold:it", max_retries=0, attempt_timeout_s=3600)
@@ -60,7 +67,7 @@ async def test_a_task_that_runs_on_is_given_back_when_its_agent_ends(
     async with node.agent():
         await node.run_replica()
         # Not when the ack wait is over.
-        await eventually(lambda: len(notes.seen) == 2, timeout_s=4)
+        await eventually(lambda: len(notes.seen) == 2, timeout_s=LONG_ACK_WAIT_S / 10)
         notes.let_go("it")
         task = await node.ended(task_id)
         assert (task.state, task.attempt_count) == (Task.STATE_SUCCEEDED, 1)
@@ -74,12 +81,12 @@ async def test_tasks_survive_a_nats_server_that_is_killed_again_and_again(
         ids = [await node.submit(f"wait:0.01{number:04d}") for number in range(300)]
         for _ in range(3):
             done = len(notes.seen)
-            await eventually(lambda done=done: len(notes.seen) > done + 40, timeout_s=30)
+            await eventually(lambda done=done: len(notes.seen) > done + 40, timeout_s=60)
             node.nats.kill()
             node.nats.start()
             connections = node.link.connections
-            await eventually(lambda c=connections: not node.link.same_connection(c))
-            await eventually(lambda: node.link.connected, timeout_s=20)
+            await eventually(lambda c=connections: not node.link.same_connection(c), timeout_s=30)
+            await eventually(lambda: node.link.connected)
         tasks = await node.all_ended(ids, timeout_s=60)
         assert [said(task) for task in tasks] == [f"wait:0.01{n:04d}" for n in range(300)]
         assert {task.state for task in tasks} == {Task.STATE_SUCCEEDED}
@@ -92,7 +99,7 @@ async def test_a_replica_outlives_many_tasks_that_kill_it(node: TaskNode) -> Non
     async with node.agent():
         replica = await node.run_replica(slots=8)
         ids = [await node.submit("exit", max_retries=0) for _ in range(8)]
-        tasks = await node.all_ended(ids, timeout_s=100)
+        tasks = await node.all_ended(ids, timeout_s=150)
         assert {task.state for task in tasks} == {Task.STATE_FAILED}
         assert [task.attempt_count for task in tasks] == [1] * 8
         assert said(await node.ended(await node.submit("still here"))) == "still here"

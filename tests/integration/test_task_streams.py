@@ -42,11 +42,21 @@ async def test_a_router_that_stops_ends_its_open_calls_and_says_where_to_go_on(
     station: TaskStation, tmp_path: Path
 ) -> None:
     task = await station.submit(batch="b")
-    settings = {"nats_url": station.nats.url, "listen": "127.0.0.1:0", "drain_s": 20}
-    async with asyncio.timeout(10):
+    settings = {"nats_url": station.nats.url, "listen": "127.0.0.1:0", "drain_s": 600}
+    async with asyncio.timeout(120):
         async with serving(serve, RouterSettings, tmp_path / "r.json", **settings) as addresses:
             channel = open_channel(addresses["router"])
             stub = TaskServiceStub(channel)
+
+            async def has_begun() -> bool:
+                # It listens before it is connected and has read which deployments there are.
+                try:
+                    await stub.SubmitTask(submission())
+                except grpc.aio.AioRpcError:
+                    return False
+                return True
+
+            await eventually(has_begun)
             wait = stub.WaitTask(api.WaitTaskRequest(name=task.name))
             watch = stub.WatchTasks(api.WatchTasksRequest(parent=PARENT, batch="b"))
             assert (await wait.read()).task.name == task.name
@@ -111,5 +121,6 @@ async def test_replicas_are_told_of_many_tasks_with_few_words(station: TaskStati
     began_s = loop.time()
     await station.submit_many([submission()] * 1000)
     took_s = loop.time() - began_s
+    await eventually(lambda: told_s)
     await station.link.client.flush()
     assert 1 <= len(told_s) <= took_s / notices.LEAST_PAUSE_S + 2

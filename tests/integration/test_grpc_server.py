@@ -46,7 +46,7 @@ async def test_all_four_kinds_of_calls_are_answered() -> None:
 async def test_a_client_that_blocks_is_answered_too() -> None:
     def talk(address: str) -> None:
         with grpc.insecure_channel(address) as channel:
-            grpc.channel_ready_future(channel).result(timeout=10)
+            grpc.channel_ready_future(channel).result(timeout=60)
             assert channel.unary_unary("/test/echo")(b"body") == b"body"
             assert list(channel.unary_stream("/test/count")(b"3")) == [b"0", b"1", b"2"]
             assert channel.stream_unary("/test/join")(iter([b"a", b"b"])) == b"a+b"
@@ -151,8 +151,11 @@ async def test_two_hundred_calls_at_once_get_their_own_replies() -> None:
 @on_both_loops
 async def test_a_deadline_ends_the_call_and_its_handler() -> None:
     async with serving() as front, front.channel() as channel:
+        await unary(channel, "echo")(b"connected")
         for name in ("wait", "flood"):
-            call = channel.unary_stream(f"/test/{name}")(b"10", timeout=0.2)
+            # Enough for the call to come, also where the machine is busy.
+            call = channel.unary_stream(f"/test/{name}")(b"10", timeout=1.5)
+            await eventually(lambda: front.handlers.waiting == 1)
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 async for _ in call:
                     pass
@@ -169,8 +172,9 @@ async def test_a_deadline_passes_while_the_request_is_on_its_way() -> None:
             await asyncio.Event().wait()
             yield b""
 
+        await unary(channel, "echo")(b"connected")
         # A unary method, of which no request ever comes.
-        call = channel.stream_unary("/test/echo")(silent(), timeout=0.2)
+        call = channel.stream_unary("/test/echo")(silent(), timeout=1.5)
         await eventually(lambda: front.connections and front.connections[0].calls)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call
@@ -181,10 +185,10 @@ async def test_a_deadline_passes_while_the_request_is_on_its_way() -> None:
 @on_both_loops
 async def test_a_handler_knows_how_much_time_remains() -> None:
     async with serving() as front, front.channel() as channel:
-        await unary(channel, "echo")(b"", timeout=30)
+        await unary(channel, "echo")(b"", timeout=300)
         assert front.handlers.remaining_s is not None
         # grpcio rounds what it writes into the header up.
-        assert 25 < front.handlers.remaining_s < 31
+        assert 250 < front.handlers.remaining_s < 310
         await unary(channel, "echo")(b"")
         assert front.handlers.remaining_s is None
 
@@ -200,7 +204,7 @@ async def test_a_call_that_its_client_cancels_ends_its_handler() -> None:
             call.cancel()
         await eventually(lambda: front.handlers.waiting == 0)
         assert front.handlers.cancelled == 21
-        assert not front.connections[0].calls
+        await eventually(lambda: not front.connections[0].calls)
 
 
 @on_both_loops

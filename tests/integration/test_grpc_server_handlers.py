@@ -137,7 +137,7 @@ async def test_a_handler_that_fails_is_answered_for(
 ) -> None:
     async with serving() as front, front.channel() as channel:
         add_unary(front, getattr(Misuse(), misuse))
-        error = await refused(unary(channel, "own")(b"", timeout=10))
+        error = await refused(unary(channel, "own")(b"", timeout=60))
         assert error.code() == code
         assert text in error.details()
         assert "secret" not in error.details()
@@ -180,7 +180,8 @@ async def test_a_handler_that_will_not_be_cancelled_keeps_its_caller_not_waiting
 
     async with serving() as front, front.channel() as channel:
         add_unary(front, own)
-        error = await refused(unary(channel, "own")(b"", timeout=0.1))
+        await unary(channel, "echo")(b"connected")
+        error = await refused(unary(channel, "own")(b"", timeout=1.5))
         assert error.code() == Status.DEADLINE_EXCEEDED
         await eventually(lambda: reached == ["cancelled", "ended"])
 
@@ -254,7 +255,7 @@ async def test_a_task_of_a_handler_that_reads_is_not_left_waiting() -> None:
         call = channel.stream_stream("/test/own")()
         assert await call.read() == b"begun"
         call.cancel()
-        await asyncio.wait_for(ended.wait(), 10)
+        await asyncio.wait_for(ended.wait(), 30)
 
 
 @on_both_loops

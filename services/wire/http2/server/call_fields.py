@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import hpack
 
 from services.wire.http2 import frames as h2
-from services.wire.http2.server.known_fields import KnownFields
+from services.wire.http2.server.known_fields import KnownFields, stands_alone
 
 MetadataValue = str | bytes
 """Bytes for keys that end in `-bin`."""
@@ -20,6 +20,9 @@ _MEMO_BLOCK_BYTES = 512
 _MEMO_FIELDS = 32
 _MEMO_SIZE = 256
 """What is remembered: a block of 512 bytes can say 16 KiB, and 256 of those would be megabytes."""
+
+_GIVES_UP_TABLE = re.compile(rb"\x20[^\x20-\x3f]")
+"""The table's size becomes 0 (RFC 7541, 6.3), and stays so: no other size follows."""
 
 _NANOSECONDS = {
     "H": 3_600_000_000_000,
@@ -76,9 +79,10 @@ class CallFields:
 class CallFieldReader:
     """Decodes the header blocks of one client.
 
-    The client is told to use no table (SETTINGS_HEADER_TABLE_SIZE); from its acknowledgement on
-    each block stands for itself, so that what it says can be remembered: most calls of a client
-    have the same block.
+    The client is asked to use no table (SETTINGS_HEADER_TABLE_SIZE). Once it has given its table
+    up, each block stands for itself, so that what it says can be remembered: most calls of a client
+    have the same block. Some clients acknowledge the setting and go on with their table, so only a
+    size of 0 at the head of a block counts; until then blocks that use the table are decoded.
 
     Attributes:
         max_block_bytes: a block that is longer before decoding is not decoded. Encoding saves
@@ -90,16 +94,8 @@ class CallFieldReader:
         self.max_block_bytes = 2 * max_metadata_bytes
         self._decoder = hpack.Decoder(max_header_list_size=max_metadata_bytes)
         self._known = KnownFields(self._decoder, max_metadata_bytes)
-        self._memo: dict[bytes, CallFields] | None = None
-
-    def no_table_from_here(self) -> None:
-        """The client has acknowledged that it uses no table."""
-        if self._memo is None:
-            self._decoder.max_allowed_table_size = 0
-            # A client that never used one may not say so at the head of its next block (RFC 7541,
-            # 4.2), and one that says so in a block too large to be decoded has said it.
-            self._decoder.header_table_size = 0
-            self._memo = {}
+        self._memo: dict[bytes, CallFields] = {}
+        self._has_table = True
 
     def read(self, block: bytes) -> CallFields:
         """What a header block says.
@@ -110,13 +106,12 @@ class CallFieldReader:
             frames.ProtocolError: if it cannot be decoded, and no block after it could be.
         """
         memo = self._memo
-        if memo is not None:
-            known = memo.get(block)
-            if known is not None:
-                return known
+        known = memo.get(block)
+        if known is not None:
+            return known
         fields = _call_fields(self._decode(block))
-        few = len(fields.metadata) <= _MEMO_FIELDS
-        if memo is not None and few and len(block) <= _MEMO_BLOCK_BYTES:
+        small = len(block) <= _MEMO_BLOCK_BYTES and len(fields.metadata) <= _MEMO_FIELDS
+        if small and self._stands_alone(block):
             if len(memo) >= _MEMO_SIZE:
                 memo.clear()
             memo[block] = fields
@@ -134,15 +129,25 @@ class CallFieldReader:
         """
         return not any(name.startswith(b":") for name, _ in self._decode(block))
 
+    def _stands_alone(self, block: bytes) -> bool:
+        return not self._has_table or stands_alone(block)
+
     def _decode(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        if self._has_table and _GIVES_UP_TABLE.match(block):
+            # Also if the block is too large to be decoded.
+            self._give_up_table()
+        alone = self._stands_alone(block)
         try:
             if len(block) > self.max_block_bytes:
                 raise hpack.OversizedHeaderListError
-            if self._memo is not None:
+            if alone:
                 return self._known.decode(block)
-            return [(bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True)]
+            fields = [(bytes(k), bytes(v)) for k, v in self._decoder.decode(block, raw=True)]
+            if not self._decoder.header_table_size:
+                self._give_up_table()
+            return fields
         except hpack.OversizedHeaderListError as error:
-            if self._memo is None:
+            if not alone:
                 # Decoding stopped midway, so that this end's table is not the client's any more.
                 raise h2.ProtocolError(
                     "a header block that is too large", h2.ENHANCE_YOUR_CALM
@@ -152,6 +157,11 @@ class CallFieldReader:
             # Its text may hold the block, which is nothing for logs.
             name = type(error).__name__
             raise h2.ProtocolError(f"a header block: {name}", h2.COMPRESSION_ERROR) from error
+
+    def _give_up_table(self) -> None:
+        self._has_table = False
+        self._decoder.max_allowed_table_size = 0
+        self._decoder.header_table_size = 0
 
 
 def _call_fields(decoded: list[tuple[bytes, bytes]]) -> CallFields:

@@ -198,7 +198,6 @@ class CallStreams:
                 raise ProtocolError("an acknowledgement with settings", h2.FRAME_SIZE_ERROR)
             if not self._settled:
                 raise ProtocolError("a connection that does not begin with settings")
-            self._fields.no_table_from_here()
             return
         self._settled = True
         self.sending.obey(h2.read_settings(payload))

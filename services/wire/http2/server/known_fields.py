@@ -1,4 +1,4 @@
-"""Pure: decodes header blocks of a client without a table field by field, and remembers the fields.
+"""Pure: decodes header blocks that use no table field by field, and remembers the fields.
 
 Calls with a trace, a deadline or a number of their own have a block each, of which all fields but
 one or two have come before. hpack takes 24 us for ten fields, 60 if they are Huffman coded.
@@ -9,6 +9,11 @@ import hpack
 _MEMO_FIELD_BYTES = 128
 _MEMO_SIZE = 512
 
+_STATIC_FIELDS = 61
+"""In the table that is always there (RFC 7541, appendix A)."""
+
+_MAX_LENGTH_BITS = 28
+
 _OVERHEAD_BYTES = 32
 """What a field counts beyond its name and value (RFC 9113, 6.5.2)."""
 
@@ -16,13 +21,13 @@ Field = tuple[bytes, bytes]
 
 
 class KnownFields:
-    """The fields of one client, which uses no table: what a field is does not depend on others."""
+    """The fields of one client in blocks without a table: none depends on what came before."""
 
     def __init__(self, decoder: hpack.Decoder, max_list_bytes: int) -> None:
         """Nothing known.
 
         Args:
-            decoder: without a table; decodes what is not known.
+            decoder: decodes what is not known.
             max_list_bytes: most that the fields of a block may count.
         """
         self._decoder = decoder
@@ -30,7 +35,7 @@ class KnownFields:
         self._memo: dict[bytes, Field] = {}
 
     def decode(self, block: bytes) -> list[Field]:
-        """The fields of a header block.
+        """The fields of a header block that stands alone, or of a client without a table.
 
         Raises:
             hpack.OversizedHeaderListError: if they are too many.
@@ -63,8 +68,7 @@ class KnownFields:
 def cut(block: bytes) -> list[bytes] | None:
     """The bytes of each field of a block; None if it takes more than a look to know them.
 
-    That is the case for strings of 255 bytes and more, for changes of the table's size, and for
-    what cannot be decoded.
+    That is the case for changes of the table's size, and for what cannot be decoded.
     """
     parts = []
     position, size = 0, len(block)
@@ -92,16 +96,37 @@ def cut(block: bytes) -> list[bytes] | None:
     return parts if position == size else None
 
 
+def stands_alone(block: bytes) -> bool:
+    """Whether a block neither uses nor changes the table; False if that is not known."""
+    parts = cut(block)
+    return parts is not None and all(map(_is_alone, parts))
+
+
+def _is_alone(part: bytes) -> bool:
+    first = part[0]
+    if first & 0x80:
+        return 0 < first & 0x7F <= _STATIC_FIELDS
+    if first & 0x40:
+        return False
+    index = first & 0x0F
+    return (index if index < 0x0F else index + part[1]) <= _STATIC_FIELDS
+
+
 def _after_string(block: bytes, position: int) -> int:
-    """Where a string ends (RFC 7541, 5.2).
+    """Where a string ends (RFC 7541, 5.1 and 5.2).
 
     Raises:
-        IndexError: if it has no end, or is too long for a look.
+        IndexError: if it has no end, or is too long for any block.
     """
     length = block[position] & 0x7F
+    position += 1
     if length == 0x7F:
-        position += 1
-        if block[position] >= 0x80:
-            raise IndexError
-        length += block[position]
-    return position + 1 + length
+        shift, more = 0, 0x80
+        while more:
+            if shift > _MAX_LENGTH_BITS:
+                raise IndexError
+            more = block[position] & 0x80
+            length += (block[position] & 0x7F) << shift
+            position += 1
+            shift += 7
+    return position + length

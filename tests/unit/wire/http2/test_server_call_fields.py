@@ -1,6 +1,7 @@
 """Header blocks of calls."""
 
 import base64
+import random
 
 import hpack
 import pytest
@@ -16,11 +17,14 @@ from tests.support.http2_frames import METADATA_LIMIT, REQUEST
 
 Field = tuple[bytes, bytes]
 
+NO_TABLE = b"\x20" + h2.literal_fields([(b"a", b"b")])
+"""A block that begins with a table size of 0."""
+
 
 def reader(has_table: bool = False) -> CallFieldReader:
     found = CallFieldReader(METADATA_LIMIT)
     if not has_table:
-        found.no_table_from_here()
+        found.skip(NO_TABLE)
     return found
 
 
@@ -182,7 +186,7 @@ def test_with_a_table_the_same_bytes_may_say_something_else() -> None:
     assert with_table.read(base + b"\xbe").metadata == (("a", "1"),)
     with_table.read(base + added % b"2")
     assert with_table.read(base + b"\xbe").metadata == (("a", "2"),)
-    with_table.no_table_from_here()
+    with_table.skip(NO_TABLE)
     with pytest.raises(h2.ProtocolError) as caught:
         with_table.read(base + b"\xbe")
     assert caught.value.code == h2.COMPRESSION_ERROR
@@ -190,7 +194,6 @@ def test_with_a_table_the_same_bytes_may_say_something_else() -> None:
 
 def test_once_the_table_is_given_up_what_is_said_to_be_added_to_it_is_not() -> None:
     plain = reader(has_table=True)
-    plain.no_table_from_here()
     block = b"\x20" + h2.literal_fields(REQUEST) + b"\x40\x01a\x011"
     first = plain.read(block)
     assert plain.read(block) is first
@@ -204,12 +207,43 @@ def test_a_client_that_takes_its_table_back_is_refused() -> None:
         reader().read(b"\x3f\xe1\x1f" + h2.literal_fields(REQUEST))
 
 
-def test_a_second_acknowledgement_changes_nothing() -> None:
-    plain = reader()
+def test_a_client_may_change_its_mind_within_a_block() -> None:
+    table = reader(has_table=True)
+    base = h2.literal_fields(REQUEST)
+    table.read(b"\x20\x3f\xe1\x1f" + base + b"\x40\x01a\x011")
+    assert table.read(base + b"\xbe").metadata == (("a", "1"),)
+    table.read(b"\x20\x20" + base)
+    with pytest.raises(h2.ProtocolError):
+        table.read(b"\x3f\xe1\x1f" + base)
+
+
+def test_blocks_that_use_no_table_are_remembered_also_of_a_client_that_has_one() -> None:
+    table = reader(has_table=True)
     block = h2.literal_fields(REQUEST)
-    first = plain.read(block)
-    plain.no_table_from_here()
-    assert plain.read(block) is first
+    assert table.read(block) is table.read(block)
+    # The same once more with a field that is added, one that was added, and a name that was.
+    for last in (b"\x40\x01a\x011", b"\xbe", b"\x0f\x2f\x012"):
+        assert table.read(block + last) is not table.read(block + last)
+    table.skip(NO_TABLE)
+    assert table.read(block) is table.read(block)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_whatever_table_a_client_uses_its_blocks_say_what_it_meant(seed: int) -> None:
+    dice = random.Random(seed)
+    table, encoder = reader(has_table=True), hpack.Encoder()
+    for turn in range(300):
+        if turn == 150 and seed % 2:
+            encoder.header_table_size = 0
+        more = [(b"k%d" % dice.randrange(9), b"v%d" % dice.randrange(9)) for _ in range(3)]
+        secret = dice.random() < 0.3
+        fields = [hpack.HeaderTuple(*field) for field in REQUEST]
+        fields += [
+            (hpack.NeverIndexedHeaderTuple if secret else hpack.HeaderTuple)(*f) for f in more
+        ]
+        block = encoder.encode(fields, huffman=dice.random() < 0.5)
+        meant = tuple((key.decode(), value.decode()) for key, value in more)
+        assert table.read(block).metadata == meant
 
 
 def test_each_block_is_remembered_as_itself_and_not_endlessly() -> None:
@@ -218,7 +252,7 @@ def test_each_block_is_remembered_as_itself_and_not_endlessly() -> None:
         block = h2.literal_fields([*REQUEST, (b"n", b"%d" % number)])
         for _ in range(2):
             assert plain.read(block).metadata == (("n", str(number)),)
-    assert len(plain._memo or ()) <= 256
+    assert len(plain._memo) <= 256
 
 
 def test_small_blocks_that_say_much_are_not_remembered() -> None:
@@ -254,7 +288,6 @@ def test_the_first_block_without_a_table_may_be_too_large() -> None:
     encoder = hpack.Encoder()
     plain = reader(has_table=True)
     plain.read(encoder.encode(REQUEST))
-    plain.no_table_from_here()
     encoder.header_table_size = 0
     with pytest.raises(TooManyFieldsError):
         plain.read(encoder.encode([*REQUEST, (b"a", b"\xfe" * 50_000)], huffman=False))

@@ -233,8 +233,9 @@ def test_too_much_metadata_is_a_status_once_the_client_uses_no_table(size: int) 
 def test_too_much_metadata_ends_the_connection_while_the_table_may_follow_from_it() -> None:
     client = SilentClient()
     client.say(h2.PREFACE + h2.settings({}))
+    large = h2.literal_fields([*REQUEST, (b"big", b"v" * METADATA_LIMIT)])
     with pytest.raises(h2.ProtocolError) as caught:
-        client.say(headers(1, h2.literal_fields([*REQUEST, (b"big", b"v" * METADATA_LIMIT)])))
+        client.say(headers(1, large + b"\x40\x01a\x01b"))
     assert caught.value.code == h2.ENHANCE_YOUR_CALM
 
 
@@ -244,6 +245,15 @@ def test_too_large_trailers_break_their_call_alone() -> None:
     block = h2.literal_fields([(b"big", b"v" * METADATA_LIMIT)])
     assert client.say(headers(1, block, h2.END_STREAM)) == [("GONE", 1)]
     assert numbers(client.hear(), h2.RST_STREAM) == [(1, h2.ENHANCE_YOUR_CALM)]
+
+
+def test_a_client_that_was_asked_to_use_no_table_and_does_is_understood() -> None:
+    client, encoder = FrameClient(), hpack.Encoder()
+    for stream in range(1, 200, 2):
+        block = encoder.encode([*REQUEST, (b"user-agent", b"okhttp"), (b"n", b"%d" % stream)])
+        assert client.say(headers(stream, block, h2.END_STREAM))[0] == ("BEGUN", stream)
+        metadata = client.server.open[stream].fields.metadata
+        assert metadata == (("user-agent", "okhttp"), ("n", str(stream)))
 
 
 def test_a_client_with_a_table_is_understood_before_and_after_it_gives_it_up() -> None:

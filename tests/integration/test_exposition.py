@@ -48,7 +48,7 @@ async def scraped(address: str, accept: str = "") -> tuple[str, str]:
 
     def read() -> tuple[str, str]:
         request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": accept})
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.read().decode(), answer.headers["Content-Type"]
 
     return await asyncio.to_thread(read)
@@ -66,7 +66,7 @@ async def says(address: str, *lines: str) -> None:
         await has_them()
         return True
 
-    await eventually(there, timeout_s=20)
+    await eventually(there)
 
 
 async def test_who_names_openmetrics_gets_it_and_others_get_text(mesh: ControlPlane) -> None:
@@ -137,7 +137,7 @@ async def test_streams_are_told_by_what_is_stored_in_them(mesh: ControlPlane) ->
         async def gone() -> bool:
             return streams.KEPT_REPLIES not in (await scraped(mesh.http))[0]
 
-        await eventually(gone, timeout_s=15)
+        await eventually(gone)
 
 
 async def test_no_stream_of_the_mesh_is_left_out(mesh: ControlPlane) -> None:
@@ -176,7 +176,7 @@ async def _read(prometheus: PrometheusServer, targets: int) -> None:
     def all_up() -> bool:
         return prometheus.query('sum(up{job=~"forebay-.+"})') == {(): targets}
 
-    await eventually(lambda: asyncio.to_thread(all_up), timeout_s=30)
+    await eventually(lambda: asyncio.to_thread(all_up), timeout_s=60)
 
     def known() -> bool:
         assert prometheus.query("sum(forebay_nats_connected)") == {(): targets}
@@ -184,7 +184,7 @@ async def _read(prometheus: PrometheusServer, targets: int) -> None:
         assert prometheus.query("forebay_unplaced_replicas == 1")
         return True
 
-    await eventually(lambda: asyncio.to_thread(known), timeout_s=30)
+    await eventually(lambda: asyncio.to_thread(known), timeout_s=60)
 
     def evaluated() -> bool:
         rules = prometheus.rules()
@@ -194,4 +194,4 @@ async def _read(prometheus: PrometheusServer, targets: int) -> None:
         assert pending == {"ForebayUnplacedReplicas"}
         return True
 
-    await eventually(lambda: asyncio.to_thread(evaluated), timeout_s=30)
+    await eventually(lambda: asyncio.to_thread(evaluated), timeout_s=60)

@@ -26,7 +26,7 @@ def call(up: ForebayUp, traceparent: str) -> None:
     request.raw_input_contents.append(len(word).to_bytes(4, "little") + word)
     with grpc.insecure_channel(up.mesh["router"]) as channel:
         infer = channel.unary_unary(INFER)
-        infer(request.SerializeToString(), timeout=20, metadata=[("traceparent", traceparent)])
+        infer(request.SerializeToString(), timeout=60, metadata=[("traceparent", traceparent)])
 
 
 async def test_exemplars_lead_to_traces_that_were_sampled_and_to_no_others(
@@ -46,9 +46,9 @@ async def test_exemplars_lead_to_traces_that_were_sampled_and_to_no_others(
                 call(up, f"00-{other}-{'2' * 16}-00")
                 found = await _exemplars(prometheus, began_s)
                 assert {one["labels"]["trace_id"] for one in found} == {sampled}
-                waited = {one["timestamp"] - began_s for one in found}
-                assert all(0 <= seconds < 60 for seconds in waited)
-                assert "attempt" in receiver.trace(sampled)
+                ended_s = time.time() + 1
+                assert all(began_s <= one["timestamp"] <= ended_s for one in found)
+                await eventually(lambda: "attempt" in receiver.trace(sampled))
             # What has not changed is not a new exemplar.
             assert len(found) == len({json.dumps(one) for one in found})
 
@@ -66,5 +66,5 @@ async def _exemplars(prometheus: PrometheusServer, began_s: float) -> list[dict[
         seen = prometheus.query('forebay_attempts_total{outcome="ok"} == 2')
         return bool(seen)
 
-    await eventually(lambda: asyncio.to_thread(counted), timeout_s=30)
-    return await eventually(lambda: asyncio.to_thread(both), timeout_s=30)
+    await eventually(lambda: asyncio.to_thread(counted), timeout_s=60)
+    return await eventually(lambda: asyncio.to_thread(both), timeout_s=60)

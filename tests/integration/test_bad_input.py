@@ -50,9 +50,9 @@ def changed(change: Callable[[InferRequest], object]) -> bytes:
 
 def refused(channel: grpc.Channel, body: bytes, method: str = INFER) -> grpc.RpcError:
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(method)(body, timeout=15)
+        channel.unary_unary(method)(body, timeout=60)
     # Nothing is broken for the next caller.
-    answer = channel.unary_unary(method)(good().SerializeToString(), timeout=15)
+    answer = channel.unary_unary(method)(good().SerializeToString(), timeout=60)
     assert InferResponse.FromString(answer).raw_output_contents[0][4:] == b"hello"
     return caught.value
 
@@ -142,7 +142,7 @@ def test_a_body_over_the_limit_is_told_the_limit(channel: grpc.Channel, size: in
 @pytest.mark.parametrize("size", [64 * 1024, 1_000_000, 8 * 1024 * 1024 - 100])
 def test_a_body_within_the_limit_goes_both_ways(channel: grpc.Channel, size: int) -> None:
     body = good(b"x" * size).SerializeToString()
-    answer = InferResponse.FromString(channel.unary_unary(INFER)(body, timeout=30))
+    answer = InferResponse.FromString(channel.unary_unary(INFER)(body, timeout=60))
     assert answer.raw_output_contents[0][4:] == b"x" * size
     assert (answer.index, answer.final) == (0, True)
 
@@ -152,7 +152,7 @@ def test_a_large_body_with_typed_contents_goes_through(channel: grpc.Channel) ->
     request.inputs.add(name="DO", datatype="BYTES", shape=[1]).contents.bytes_contents.append(
         b"y" * 300_000
     )
-    answer = channel.unary_unary(INFER)(request.SerializeToString(), timeout=30)
+    answer = channel.unary_unary(INFER)(request.SerializeToString(), timeout=60)
     assert InferResponse.FromString(answer).raw_output_contents[0][4:] == b"y" * 300_000
 
 
@@ -161,7 +161,8 @@ def test_a_deadline_that_has_passed_is_told_at_once(channel: grpc.Channel) -> No
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(INFER)(good(b"wait:5").SerializeToString(), timeout=0.001)
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert time.monotonic() - started_s < 1
+    # The model would take five.
+    assert time.monotonic() - started_s < 4
 
 
 def test_errors_carry_the_request_the_trace_and_details(channel: grpc.Channel) -> None:
@@ -169,7 +170,7 @@ def test_errors_carry_the_request_the_trace_and_details(channel: grpc.Channel) -
     with pytest.raises(grpc.RpcError) as caught:
         channel.unary_unary(INFER)(
             b"\xff",
-            timeout=5,
+            timeout=60,
             metadata=[("traceparent", f"00-{trace}-0123456789abcdef-01")],
         )
     trailers = dict(caught.value.trailing_metadata())
@@ -186,7 +187,7 @@ def test_no_ready_replica_is_told_at_the_deadline_with_the_reason(
     mesh: ForebayUp, tmp_path: Path
 ) -> None:
     file = write_chaos(tmp_path, name="broken", model="raise ImportError('no such flour')")
-    ran = mesh.forebay("deploy", file, "--timeout-s", "60")
+    ran = mesh.forebay("deploy", file, "--timeout-s", "90")
     assert ran.code == 1
     assert "no such flour" in ran.err
     with forebay.Client(mesh.mesh["router"]) as client:
@@ -200,11 +201,11 @@ def test_no_ready_replica_is_told_at_the_deadline_with_the_reason(
 
 def test_a_model_that_was_mended_is_tried_again_at_once(mesh: ForebayUp, tmp_path: Path) -> None:
     file = write_chaos(tmp_path, name="mended", model="raise ImportError('no such flour')")
-    assert mesh.forebay("deploy", file, "--timeout-s", "60").code == 1
+    assert mesh.forebay("deploy", file, "--timeout-s", "90").code == 1
     file = write_chaos(tmp_path, name="mended")
-    mesh.forebay("deploy", file, "--timeout-s", "60").ok()
+    mesh.forebay("deploy", file, "--timeout-s", "90").ok()
     with forebay.Client(mesh.mesh["router"]) as client:
-        result = client.infer("mended", {"DO": np.array(["now"], dtype=object)}, timeout_s=10)
+        result = client.infer("mended", {"DO": np.array(["now"], dtype=object)}, timeout_s=60)
     assert result["SAID"][0] == b"now"
     mesh.forebay("delete", "mended").ok()
 
@@ -219,13 +220,14 @@ async def test_a_new_model_replaces_the_old_without_an_error_to_callers(
     write_chaos(tmp_path, name="rolled", model=new)
     answers: list[bytes] = []
     async with forebay.AsyncClient(mesh.mesh["router"]) as client:
-        mesh.forebay("deploy", file, "--no-wait").ok()
 
         async def answered_by_the_new_one() -> bool:
-            result = await client.infer("rolled", {"DO": np.array(["old"], object)}, timeout_s=10)
+            result = await client.infer("rolled", {"DO": np.array(["old"], object)}, timeout_s=30)
             answers.append(result["SAID"][0])
             return answers[-1] == b"new"
 
+        assert not await answered_by_the_new_one()
+        mesh.forebay("deploy", file, "--no-wait").ok()
         await eventually(answered_by_the_new_one, timeout_s=60)
-    assert answers[0] == b"old"
+    assert set(answers) == {b"old", b"new"}
     mesh.forebay("delete", "rolled").ok()

@@ -58,9 +58,12 @@ def leads(log: str) -> bool:
     return bool(words) and words[-1] == _TAKEN
 
 
-def test_each_node_has_a_replica(fleet: Stack) -> None:
-    nodes = json.loads(fleet.forebay("nodes", "-o", "json"))
-    assert [len(node["replicas"]) for node in nodes] == [1] * NODES
+async def test_each_node_has_a_replica(fleet: Stack) -> None:
+    def each_has_one() -> bool:
+        nodes = json.loads(fleet.forebay("nodes", "-o", "json"))
+        return [len(node["replicas"]) for node in nodes] == [1] * NODES
+
+    await eventually(each_has_one, WAIT_S, "a replica on each node")
     assert len(fleet.replicas()) == NODES
 
 

@@ -170,12 +170,17 @@ async def test_the_trace_of_a_call_has_every_hop(chaos: Stack) -> None:
         services = {service for service, _ in spans()}
         return services >= {"forebay-router", "forebay-node-agent", "triton"}
 
-    await eventually(complete, 60, "spans of router, agent and Triton")
+    await eventually(complete, WAIT_S, "spans of router, agent and Triton")
 
 
-def test_prometheus_scrapes_the_mesh_and_has_its_rules(chaos: Stack) -> None:
-    found = chaos.ask("prometheus", "/api/v1/targets")["data"]["activeTargets"]
-    assert {target["health"] for target in found} == {"up"}, found
+async def test_prometheus_scrapes_the_mesh_and_has_its_rules(chaos: Stack) -> None:
+    def scraped() -> bool:
+        found = chaos.ask("prometheus", "/api/v1/targets")["data"]["activeTargets"]
+        assert {target["health"] for target in found} == {"up"}, found
+        asked = chaos.ask("prometheus", "/api/v1/query?query=forebay_node_up")
+        assert [one["value"][1] for one in asked["data"]["result"]] == ["1"], json.dumps(asked)
+        return True
+
+    # What was killed before may have been away at the last scrape.
+    await eventually(scraped, WAIT_S, "all targets up")
     assert chaos.ask("prometheus", "/api/v1/rules")["data"]["groups"]
-    asked = chaos.ask("prometheus", "/api/v1/query?query=forebay_node_up")
-    assert [one["value"][1] for one in asked["data"]["result"]] == ["1"], json.dumps(asked)

@@ -37,7 +37,7 @@ async def test_an_image_that_is_not_allowed_or_not_there_is_said_in_the_replicas
         assert replica.state == ReplicaStatus.STATE_FAILED, replica.message
         return replica.message
 
-    said = await eventually(lambda: failed(forbidden.replica_id), timeout_s=30)
+    said = await eventually(lambda: failed(forbidden.replica_id), timeout_s=60)
     assert "somebody/else:1 is not allowed on this node" in said
     said = await eventually(lambda: failed(missing.replica_id), timeout_s=60)
     assert "forebay.invalid/missing:1" in said
@@ -56,8 +56,13 @@ async def test_a_model_that_takes_too_much_memory_is_told_so_and_others_are_answ
         await mesh.ask(f"big:{1 << 30}", 60)
     assert caught.value.status() == f"StatusCode.{grpc.StatusCode.ABORTED.name}"
     assert await mesh.ask("after", 60) == "after"
-    said = {r.message for _, report in node.leader.reports for r in report.replicas}
-    assert any("memory" in message for message in said), said
+
+    def told_so() -> bool:
+        said = {r.message for _, report in node.leader.reports for r in report.replicas}
+        assert any("memory" in message for message in said), said
+        return True
+
+    await eventually(told_so)
 
 
 async def test_without_its_launcher_a_node_goes_on_serving_and_starts_nothing_new(
@@ -72,7 +77,7 @@ async def test_without_its_launcher_a_node_goes_on_serving_and_starts_nothing_ne
             await node.ready(first.replica_id)
             before = node.container(first.replica_id)
         try:
-            await eventually(lambda: "forebay-launcher" in node.last.runtime_message, timeout_s=15)
+            await eventually(lambda: "forebay-launcher" in node.last.runtime_message)
             assert await mesh.ask("without") == "without"
             await node.say(first, second)
             await eventually(
@@ -86,11 +91,11 @@ async def test_without_its_launcher_a_node_goes_on_serving_and_starts_nothing_ne
             assert await mesh.ask("adopted") == "adopted"
             async with node.launching():
                 await node.ready(second.replica_id)
-                assert not node.last.runtime_message
+                await eventually(lambda: not node.last.runtime_message)
                 assert node.container(first.replica_id) == before
                 # What is stopped while it is away goes when it is back.
                 await node.say(second)
-                await eventually(lambda: len(node.containers()) == 1, timeout_s=20)
+                await eventually(lambda: len(node.containers()) == 1)
                 await node.stop_agent()
         finally:
             await node.stop_agent()
@@ -111,13 +116,13 @@ async def test_an_engine_that_is_away_or_hangs_keeps_no_request_and_no_report_fr
                 await engine.cut()
             else:
                 engine.stall()
-            await eventually(lambda: "engine" in node.last.runtime_message, timeout_s=20)
+            await eventually(lambda: "engine" in node.last.runtime_message)
             node.leader.reports.clear()
             assert await mesh.ask(fault) == fault
-            await eventually(lambda: len(node.leader.reports) > 2, timeout_s=5)
+            await eventually(lambda: len(node.leader.reports) > 2)
             assert node.replica(told.replica_id).state == ReplicaStatus.STATE_READY
             await engine.restore()
-            await eventually(lambda: not node.last.runtime_message, timeout_s=20)
+            await eventually(lambda: not node.last.runtime_message)
         assert node.container(told.replica_id) == before
         # And what happens to a container meanwhile is seen afterwards.
         await engine.cut()
@@ -137,7 +142,7 @@ async def test_two_agents_on_one_machine_leave_each_others_containers_alone(
         await node.say(told)
         await node.ready(told.replica_id)
     kept = other.container(told.replica_id)
-    asked = [asyncio.create_task(mesh.ask("wait:1", 30)) for _ in range(8)]
+    asked = [asyncio.create_task(mesh.ask("wait:1", 60)) for _ in range(8)]
     await eventually(lambda: one.replica(told.replica_id).ongoing_count > 0)
     await asyncio.to_thread(docker, "pause", one.container(told.replica_id))
     assert await asyncio.gather(*asked) == ["wait:1"] * 8

@@ -35,10 +35,10 @@ async def test_a_request_is_answered_by_a_container_whose_key_nobody_else_may_re
     assert record.stat().st_mode & 0o777 == 0o600
     log = record.with_name("triton.log")
     await eventually(lambda: "Started GRPCInferenceService" in log.read_text())
-    await eventually(lambda: node.replica(told.replica_id).resident_memory_bytes > 0, 15)
+    await eventually(lambda: node.replica(told.replica_id).resident_memory_bytes > 0)
 
     await node.say()
-    await eventually(lambda: not node.last.replicas, timeout_s=20)
+    await eventually(lambda: not node.last.replicas)
     assert not node.containers()
 
 
@@ -77,7 +77,7 @@ async def test_containers_that_nobody_is_assigned_any_more_are_removed(mesh: Con
     (node.state_dir / "replicas" / told.replica_id / "assignment.bin").unlink()
     await node.say()
     await node.start_agent()
-    await eventually(lambda: not node.containers(), timeout_s=20)
+    await eventually(lambda: not node.containers())
 
 
 @pytest.mark.parametrize(
@@ -97,8 +97,14 @@ async def test_a_container_that_is_lost_is_replaced_and_its_requests_are_answere
     command = ("rm", "-f") if fault == "rm" else (fault,)
     await asyncio.to_thread(docker, *command, node.container(told.replica_id))
     assert await asyncio.gather(*asked) == ["wait:1"] * 6
-    again = await node.ready(told.replica_id)
+    # The last report may be of the one that was lost.
+    again = await node.ready(told.replica_id, at_least_starts=2)
     assert again.start_count == 2
-    said = {r.message for _, report in node.leader.reports for r in report.replicas}
-    assert any(reason in message for message in said), said
+
+    def told_why() -> bool:
+        said = {r.message for _, report in node.leader.reports for r in report.replicas}
+        assert any(reason in message for message in said), said
+        return True
+
+    await eventually(told_why)
     assert len(node.containers()) == 1

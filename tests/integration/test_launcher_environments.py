@@ -37,7 +37,7 @@ async def client(engine: EngineApi, image: str, tmp_path: Path) -> AsyncIterator
     variables = {"PIP_NO_INDEX": "1"}
     async with launcher(
         engine, tmp_path, image, new_mesh(), environment_variables=variables,
-        environment_timeout_s=60.0, default_memory_bytes=512 * 1024**2,
+        environment_timeout_s=120.0, default_memory_bytes=512 * 1024**2,
     ) as connected:  # fmt: skip
         yield connected
 

@@ -135,7 +135,7 @@ async def following(mesh: ListedMesh, *arguments: str) -> AsyncIterator[asyncio.
 
 async def read_line(process: asyncio.subprocess.Process) -> str:
     assert process.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         return (await process.stdout.readline()).decode()
 
 
@@ -369,7 +369,7 @@ async def test_deploying_to_zero_does_not_wait(mesh: ListedMesh, tmp_path: Path)
 async def test_deploying_waits_for_what_the_policy_wants(mesh: ListedMesh, tmp_path: Path) -> None:
     file = write_echo(tmp_path, name="some", scaling={"initial_replicas": 2, "max_replicas": 4})
     deploying = asyncio.create_task(forebay(mesh, "deploy", file, metrics=True))
-    await eventually(lambda: mesh.deployments["deployments/some"], timeout_s=30)
+    await eventually(lambda: mesh.deployments["deployments/some"], timeout_s=60)
     status = mesh.deployments["deployments/some"].status
     status.target_replica_count, status.updated_replica_count = 2, 1
     late = await forebay(mesh, "deploy", file, "--timeout-s", "0.1", metrics=True)

@@ -37,11 +37,11 @@ async def test_a_corrupt_archive_is_told_by_status_and_deploying_again_replaces_
             status = up.forebay("status", "one", "-o", "json").out
             return "is corrupt" in status and "Deploy the model again" in status
 
-        await eventually(told, 60)
+        await eventually(told, 90)
         assert up.left(), "the mesh goes on"
 
         up.forebay("delete", "one").ok()
-        up.forebay("deploy", file, "--timeout-s", "60").ok()
+        up.forebay("deploy", file, "--timeout-s", "90").ok()
 
 
 async def test_what_is_not_whole_counts_as_absent_until_it_is_uploaded_again(

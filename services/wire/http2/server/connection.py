@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         streams: what is said on it.
         loop: of the process.
-        peer: address of the client, as grpcio writes it.
+        peer: address of the client, such as `ipv4:10.0.0.5:40210`.
         max_message_bytes: largest message.
         closed: done when the connection is gone.
     """

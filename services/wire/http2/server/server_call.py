@@ -41,7 +41,7 @@ class Carrier(Protocol):
     Attributes:
         streams: what is said on it.
         loop: of the process.
-        peer: address of the client, as grpcio writes it.
+        peer: address of the client, such as `ipv4:10.0.0.5:40210`.
         max_message_bytes: largest message, decompressed.
     """
 
@@ -275,7 +275,7 @@ class ServerCall(grpc.aio.ServicerContext):  # type: ignore[misc]
         """Replies are not compressed."""
 
     def peer(self) -> str:
-        """Address of the client, as grpcio writes it."""
+        """Address of the client, such as `ipv4:10.0.0.5:40210`."""
         return self._carrier.peer
 
     def peer_identities(self) -> Iterable[bytes] | None:

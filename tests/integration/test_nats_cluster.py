@@ -33,7 +33,7 @@ def do(word: str) -> dict[str, np.ndarray]:
 
 
 async def streams_of(cluster: NatsCluster) -> list[Any]:
-    client = await nats.connect(cluster.url.split(","), connect_timeout=2)
+    client = await nats.connect(cluster.url.split(","), connect_timeout=10)
     try:
         return list(await client.jetstream(timeout=5).streams_info())
     finally:
@@ -154,7 +154,11 @@ async def test_what_one_server_keeps_is_spread_once_there_are_three(tmp_path: Pa
 
 
 async def keep(cluster: NatsCluster, copies: list[int]) -> bool:
-    return [info.config.num_replicas for info in await streams_of(cluster)] == copies
+    try:
+        found = await streams_of(cluster)
+    except (nats.errors.Error, APIError, TimeoutError):
+        return False
+    return [info.config.num_replicas for info in found] == copies
 
 
 async def test_too_few_servers_are_named(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ async def test_a_deployment_deleted_while_it_starts_leaves_no_triton(
 ) -> None:
     file = write_chaos(tmp_path, name="slow", model=SLOW_TO_LOAD)
     mesh.forebay("deploy", file, "--no-wait").ok()
-    await eventually(lambda: tritons(mesh, "slow"), timeout_s=20)
+    await eventually(lambda: tritons(mesh, "slow"), timeout_s=60)
     mesh.forebay("delete", "slow").ok()
-    await eventually(lambda: not tritons(mesh, "slow"), timeout_s=30)
+    await eventually(lambda: not tritons(mesh, "slow"), timeout_s=60)
 
 
 async def test_deployments_that_come_and_go_leave_nothing(mesh: ForebayUp, tmp_path: Path) -> None:
@@ -60,9 +60,12 @@ async def test_deployments_that_come_and_go_leave_nothing(mesh: ForebayUp, tmp_p
         file = write_chaos(tmp_path / name, name=name)
         mesh.forebay("deploy", file, "--no-wait").ok()
         mesh.forebay("delete", name).ok()
-    await eventually(lambda: not tritons(mesh, "brief"), timeout_s=40)
-    left = [path for path in Path("/dev/shm").iterdir() if path.name.startswith("forebay_brief")]
-    assert left == []
+
+    def left() -> list[Path]:
+        return [p for p in Path("/dev/shm").iterdir() if p.name.startswith("forebay_brief")]
+
+    # The agent removes what a Triton leaves after its end.
+    await eventually(lambda: not tritons(mesh, "brief") and not left(), timeout_s=90)
 
 
 async def test_a_changed_time_limit_reaches_a_replica_that_runs_on(
@@ -83,5 +86,5 @@ async def test_a_changed_time_limit_reaches_a_replica_that_runs_on(
                 return in_time and "request_timeout_s = 2" in str(error)
             return False
 
-        await eventually(is_ended_early, timeout_s=40)
+        await eventually(is_ended_early, timeout_s=90)
     mesh.forebay("delete", "limited").ok()

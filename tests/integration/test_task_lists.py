@@ -35,7 +35,7 @@ async def watched(station: TaskStation, **filters: Any) -> tuple[list[Task], int
     tasks: list[Task] = []
     position = 0
     request = api.WatchTasksRequest(parent=PARENT, batch="b", until_now=True, **filters)
-    async for answer in station.stub.WatchTasks(request, timeout=20):
+    async for answer in station.stub.WatchTasks(request, timeout=60):
         tasks += answer.tasks
         position = answer.position
         caught_up = answer.caught_up
@@ -126,7 +126,7 @@ async def test_a_watch_tells_what_had_ended_and_then_each_as_it_ends(
     for task in tasks[:10]:
         await station.end(task)
     request = api.WatchTasksRequest(parent=PARENT, batch="b")
-    call = station.stub.WatchTasks(request, timeout=20)
+    call = station.stub.WatchTasks(request, timeout=60)
     seen: list[str] = []
     async for answer in call:
         seen += [task.name for task in answer.tasks]
@@ -169,7 +169,7 @@ async def test_a_watch_survives_kills_of_nats_and_tells_each_task_once(
     station: TaskStation,
 ) -> None:
     tasks = await in_batch(station, 300)
-    call = station.stub.WatchTasks(api.WatchTasksRequest(parent=PARENT, batch="b"), timeout=40)
+    call = station.stub.WatchTasks(api.WatchTasksRequest(parent=PARENT, batch="b"), timeout=150)
     seen: list[str] = []
 
     async def watch() -> None:
@@ -192,7 +192,7 @@ async def test_a_watch_survives_kills_of_nats_and_tells_each_task_once(
         info = await station.link.jetstream.stream_info(streams.ENDED)
         return info.state.consumer_count == 0
 
-    await eventually(left_nothing, timeout_s=20)
+    await eventually(left_nothing, timeout_s=60)
 
 
 async def test_a_watch_carries_results_of_all_sizes(station: TaskStation) -> None:
@@ -209,7 +209,7 @@ async def test_a_watch_carries_results_of_all_sizes(station: TaskStation) -> Non
 
 async def test_a_slow_reader_is_told_everything(station: TaskStation) -> None:
     tasks = await in_batch(station, 60)
-    call = station.stub.WatchTasks(api.WatchTasksRequest(parent=PARENT, batch="b"), timeout=40)
+    call = station.stub.WatchTasks(api.WatchTasksRequest(parent=PARENT, batch="b"), timeout=150)
     await call.read()
     for task in tasks:
         task.state = Task.STATE_SUCCEEDED
@@ -233,7 +233,7 @@ async def test_a_purge_forgets_what_is_asked_for_and_no_more(station: TaskStatio
 
     async def purge(**filters: Any) -> int:
         request = api.PurgeTasksRequest(parent=PARENT, **filters)
-        answer = await station.stub.PurgeTasks(request, timeout=20)
+        answer = await station.stub.PurgeTasks(request, timeout=60)
         return int(answer.purged_count)
 
     assert await purge(batch="b", validate_only=True) == 2

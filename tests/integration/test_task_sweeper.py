@@ -57,7 +57,7 @@ class Swept:
         """Has a task be delivered, as to a replica that then dies; where it would be settled."""
         consumer = streams.consumer(deployment, Task.PRIORITY_NORMAL)
         pull = await self.link.jetstream.pull_subscribe_bind(consumer, streams.TASKS)
-        [message] = await pull.fetch(1, timeout=5)
+        [message] = await pull.fetch(1, timeout=30)
         await pull.unsubscribe()
         return str(message.reply)
 
@@ -324,7 +324,7 @@ async def test_only_the_leader_sweeps_and_the_next_one_goes_on(tmp_path: Path) -
                 sweeping = asyncio.ensure_future(standby.sweeper.run())
                 try:
                     await first.aclose()
-                    await eventually(lambda: _has_ended(parts.ledger))
+                    await eventually(lambda: _has_ended(parts.ledger), timeout_s=60)
                 finally:
                     sweeping.cancel()
                     await asyncio.wait([sweeping])

@@ -80,7 +80,7 @@ async def test_one_wrong_clock_stops_nothing(
             )
             await fleet.forebay("deploy", file)
             async with forebay.AsyncClient(fleet.routers[1]) as client:
-                calls = (client.infer("chaos", do("say"), timeout_s=30) for _ in range(CALLS))
+                calls = (client.infer("chaos", do("say"), timeout_s=WAIT_S) for _ in range(CALLS))
                 answers = await asyncio.gather(*calls)
                 assert len(answers) == CALLS
                 results = client.map("chaos", [do(f"say {i}") for i in range(50)])
@@ -101,7 +101,7 @@ async def test_one_wrong_clock_stops_nothing(
 async def busy(router: str) -> None:
     async with forebay.AsyncClient(router) as client:
         while True:
-            await client.infer("chaos", do("say"), timeout_s=30)
+            await client.infer("chaos", do("say"), timeout_s=WAIT_S)
 
 
 async def ready_count(fleet: Fleet, count: int) -> bool:

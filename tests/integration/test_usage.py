@@ -33,7 +33,7 @@ from tests.support.serving import serving
 
 CHECKPOINT_S = 1.0
 """In place of 10 s, to be quick."""
-WRITTEN_S = 25.0
+WRITTEN_S = 60.0
 
 
 class Accounted:
@@ -54,7 +54,7 @@ class Accounted:
             metrics=self.mesh.metrics,
             **settings,
         ):
-            await eventually(self._answers)
+            await eventually(self._answers, timeout_s=40)
             yield
 
     async def _answers(self) -> bool:
@@ -113,6 +113,7 @@ async def test_a_replica_counts_from_its_assignment_to_its_end_over_a_restart(
     async with accounted.autoscaler():
         await mesh.agent(agent)
         resources = {"gpus": 0.5}
+        asked_s = time.monotonic()
         await mesh.create("add", replicas=2, resources=resources)
         await eventually(lambda: len(agent.assignments) == 2)
         began_s = time.monotonic()
@@ -122,9 +123,11 @@ async def test_a_replica_counts_from_its_assignment_to_its_end_over_a_restart(
         open_before = await _kept(link, usage.held("add"))
         assert len(json.loads(open_before)["replicas"]) == 2
         # As if it had ended before it wrote the hour, which is written from what is kept beside it.
-        (hour,) = json.loads(open_before)["hours"]
-        subject = usage.hour(*accountant.day_and_hour(int(hour) * 3600.0), "add")
-        await link.jetstream.publish(subject, b'{"replica_s":0,"gpu_s":0}')
+        hours = json.loads(open_before)["hours"]
+        assert hours
+        for hour in hours:
+            subject = usage.hour(*accountant.day_and_hour(int(hour) * 3600.0), "add")
+            await link.jetstream.publish(subject, b'{"replica_s":0,"gpu_s":0}')
     async with accounted.autoscaler():
         gap_s = time.monotonic() - began_s
         await eventually(lambda: _counted(accounted, 2 * gap_s - 1), timeout_s=WRITTEN_S)
@@ -138,10 +141,11 @@ async def test_a_replica_counts_from_its_assignment_to_its_end_over_a_restart(
         ended_s = time.monotonic()
         async with linked(mesh.nats.url) as link:
             await eventually(lambda: _nothing_open(link), timeout_s=WRITTEN_S)
+        closed_s = time.monotonic()
         replica_s, gpu_s = await accounted.seconds("add")
-    held_s = 2 * (ended_s - began_s)
     assert ended_s - unassigned_s > 0
-    assert held_s - 6 < replica_s < held_s + 6, "each end is known to a second or two"
+    # Each end is known to a second or two, and to what lies between its cause and its effect.
+    assert 2 * (ended_s - began_s) - 6 < replica_s < 2 * (closed_s - asked_s) + 6
     assert gpu_s == pytest.approx(replica_s / 2, abs=0.01)
 
 
@@ -149,6 +153,7 @@ async def test_nothing_is_lost_while_nats_is_away(accounted: Accounted) -> None:
     mesh, agent = accounted.mesh, Agent("a")
     async with accounted.autoscaler():
         await mesh.agent(agent)
+        asked_s = time.monotonic()
         await mesh.create("add", replicas=1)
         await eventually(lambda: len(agent.assignments) == 1)
         began_s = time.monotonic()
@@ -157,7 +162,7 @@ async def test_nothing_is_lost_while_nats_is_away(accounted: Accounted) -> None:
         held_s = time.monotonic() - began_s
         await eventually(lambda: _counted(accounted, held_s), timeout_s=WRITTEN_S)
         replica_s, _ = await accounted.seconds("add")
-    assert replica_s < time.monotonic() - began_s + 2
+    assert replica_s < time.monotonic() - asked_s + 2
 
 
 async def test_each_note_counts_once_whenever_the_autoscaler_ends(accounted: Accounted) -> None:

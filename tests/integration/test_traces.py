@@ -62,7 +62,7 @@ def call(
     metadata = [("traceparent", traceparent)] if traceparent else []
     with grpc.insecure_channel(mesh.mesh["router"]) as channel:
         ended = channel.unary_unary(INFER).future(
-            request.SerializeToString(), timeout=20, metadata=metadata
+            request.SerializeToString(), timeout=120, metadata=metadata
         )
         return {key: str(value) for key, value in ended.trailing_metadata()}
 
@@ -93,10 +93,14 @@ WITHIN = ("triton ModelInfer", "reply", "triton InferRequest", "triton model", "
 
 SLACK_NS = 2_000_000
 
+TRITON_SLACK_NS = 1_000_000_000
+"""Triton's own spans end once it has let go of the request, which is after it has answered: a few
+microseconds, unless another process has the core just then."""
+
 
 async def whole(receiver: OtlpReceiver, trace_id: str) -> dict[str, Span]:
     """The spans of a request's trace in the mesh, by name, once all have come."""
-    await eventually(lambda: set(receiver.trace(trace_id)) >= set(SERVICES), timeout_s=20)
+    await eventually(lambda: set(receiver.trace(trace_id)) >= set(SERVICES), timeout_s=60)
     return {name: span for name, (_, span) in receiver.trace(trace_id).items()}
 
 
@@ -112,7 +116,8 @@ async def test_the_spans_of_a_request_form_one_tree(
         assert child == "queue wait" or began >= other - SLACK_NS, child
     for child in WITHIN:
         ended, other = spans[child].end_time_unix_nano, spans[PARENTS[child]].end_time_unix_nano
-        assert ended <= other + SLACK_NS, child
+        slack_ns = TRITON_SLACK_NS if SERVICES[child] == "triton" else SLACK_NS
+        assert ended <= other + slack_ns, child
     assert not spans[SERVER].parent_span_id
     for name in ("triton ModelInfer", "triton compute"):
         took = spans[name].end_time_unix_nano - spans[name].start_time_unix_nano
@@ -144,7 +149,7 @@ async def test_spans_say_what_an_operator_looks_for(
     attempt, triton = attributes(spans["attempt"]), attributes(spans["triton ModelInfer"])
     assert (attempt["forebay.attempt.number"], attempt["forebay.outcome"]) == (1, "ok")
     assert attempt["forebay.node"] == "node-1"
-    assert attempt["forebay.queue_wait_s"] < 5
+    assert 0 <= attempt["forebay.queue_wait_s"] < 60
     assert triton["forebay.replica"] == attempt["forebay.replica"]
     assert (triton["server.address"], triton["rpc.response.status_code"]) == ("127.0.0.1", "OK")
     assert attributes(spans["triton model"]) == {
@@ -159,19 +164,39 @@ async def test_spans_say_what_an_operator_looks_for(
     assert receiver.resources["triton"]["forebay.node"] == "node-1"
 
 
+async def both_ends(receiver: OtlpReceiver, trace_id: str | None) -> tuple[Span, Span]:
+    """The spans of a call at its client and at the router, which send them on their own."""
+
+    def both() -> tuple[Span, Span]:
+        found = [span for span in receiver.named(SERVER) if span.trace_id.hex() == trace_id]
+        kinds = {span.kind: span for span in found}
+        assert len(found) == 2
+        return kinds[Span.SPAN_KIND_CLIENT], kinds[Span.SPAN_KIND_SERVER]
+
+    return await eventually(both, timeout_s=60)
+
+
+async def spans_about(
+    receiver: OtlpReceiver, name: str, key: str, value: object, count: int = 1
+) -> list[Span]:
+    """So many spans of a name that say the same of something, oldest first, once they came."""
+
+    def came() -> list[Span]:
+        found = [span for span in receiver.named(name) if attributes(span).get(key) == value]
+        assert len(found) == count
+        return sorted(found, key=lambda span: span.start_time_unix_nano)
+
+    return await eventually(came, timeout_s=60)
+
+
 async def test_the_client_library_begins_the_trace(
     client: forebay.Client, receiver: OtlpReceiver
 ) -> None:
-    result = client.infer("said", word("x"), timeout_s=10)
+    result = client.infer("said", word("x"), timeout_s=60)
     assert result.trace_id is not None
     await whole(receiver, result.trace_id)
-    (root,) = [
-        span
-        for service, span in list(receiver.spans)
-        if service == "forebay-client" and span.trace_id.hex() == result.trace_id
-    ]
-    servers = [span for span in receiver.named(SERVER) if span.kind == span.SPAN_KIND_SERVER]
-    (server,) = [span for span in servers if span.trace_id.hex() == result.trace_id]
+    root, server = await both_ends(receiver, result.trace_id)
+    assert [service for service, span in list(receiver.spans) if span is root] == ["forebay-client"]
     assert server.parent_span_id == root.span_id
     assert not root.parent_span_id
     assert attributes(root)["forebay.request.id"] == result.request_id
@@ -205,10 +230,11 @@ async def test_a_model_that_raises_marks_every_span_it_fails(
     client: forebay.Client, mesh: ForebayUp, receiver: OtlpReceiver
 ) -> None:
     with pytest.raises(forebay.ModelError) as caught:
-        client.infer("said", word("raise"), timeout_s=10)
+        client.infer("said", word("raise"), timeout_s=60)
     trace_id = caught.value.trace_id
     assert trace_id is not None
     spans = await whole(receiver, trace_id)
+    await both_ends(receiver, trace_id)
     ours = [span for _, span in list(receiver.spans) if span.trace_id.hex() == trace_id]
     marked = {(span.name, span.kind) for span in ours if failed(span)}
     assert marked == {
@@ -224,8 +250,9 @@ async def test_a_model_that_raises_marks_every_span_it_fails(
     assert attributes(spans["attempt"])["forebay.outcome"] == "internal"
     logs = Path(mesh.state_dir / "logs")
     for service in ("router", "node-1"):
-        text = (logs / f"{service}.log").read_text()
-        assert trace_id in text, service
+        file = logs / f"{service}.log"
+        await eventually(lambda file=file: trace_id in file.read_text(), what=f"{service}'s line")
+        text = file.read_text()
         assert "the model was told to raise" not in text, service
 
 
@@ -233,16 +260,9 @@ async def test_a_callers_mistake_is_an_error_of_the_caller_and_not_of_the_mesh(
     client: forebay.Client, receiver: OtlpReceiver
 ) -> None:
     with pytest.raises(forebay.DeploymentNotFoundError) as caught:
-        client.infer("nowhere", word("x"), timeout_s=10)
+        client.infer("nowhere", word("x"), timeout_s=60)
     trace_id = caught.value.trace_id
-
-    def both() -> list[Span]:
-        found = [span for span in receiver.named(SERVER) if span.trace_id.hex() == trace_id]
-        assert len(found) == 2
-        return found
-
-    spans = {span.kind: span for span in await eventually(both)}
-    at_client, at_server = spans[Span.SPAN_KIND_CLIENT], spans[Span.SPAN_KIND_SERVER]
+    at_client, at_server = await both_ends(receiver, trace_id)
     assert failed(at_client)
     assert not failed(at_server)
     assert attributes(at_server)["rpc.response.status_code"] == "NOT_FOUND"
@@ -277,11 +297,7 @@ async def test_who_waited_for_a_cold_start_links_to_it_and_to_its_decision(
     for name in ("queue wait", "attempt"):
         said = attributes(first[name])
         assert (said["forebay.cold_start"], said["forebay.scale_decision"]) == (True, decision)
-    (decided,) = [
-        span
-        for span in receiver.named("scale decision")
-        if attributes(span).get("forebay.scale_decision") == decision
-    ]
+    (decided,) = await spans_about(receiver, "scale decision", "forebay.scale_decision", decision)
     assert start.parent_span_id == decided.span_id
     # Whoever comes later did not wait for it.
     second = await whole(receiver, call(mesh, b"x", name="cold")["forebay-trace-id"])
@@ -296,22 +312,8 @@ async def test_a_task_is_a_trace_of_its_submission_and_one_for_each_attempt(
     with pytest.raises(forebay.ForebayError):
         task.result(timeout_s=30)
     task_id = task.name.rpartition("/")[2]
-
-    def attempts() -> list[Span]:
-        found = [
-            span
-            for span in receiver.named("task attempt")
-            if attributes(span)["forebay.task.id"] == task_id
-        ]
-        assert len(found) == 2
-        return sorted(found, key=lambda span: span.start_time_unix_nano)
-
-    first, second = await eventually(attempts, timeout_s=15)
-    (publish,) = [
-        span
-        for span in receiver.named("publish task")
-        if attributes(span)["forebay.task.id"] == task_id
-    ]
+    first, second = await spans_about(receiver, "task attempt", "forebay.task.id", task_id, 2)
+    (publish,) = await spans_about(receiver, "publish task", "forebay.task.id", task_id)
     whys = [[attributes(link)["forebay.link"] for link in span.links] for span in (first, second)]
     assert whys == [["submission"], ["submission", "attempt before"]]
     assert len({span.trace_id for span in (publish, first, second)}) == 3
@@ -344,7 +346,7 @@ async def test_the_tasks_of_a_map_link_to_the_one_call_that_brought_them(
         assert found
         return found
 
-    (server,) = await eventually(calls, timeout_s=15)
+    (server,) = await eventually(calls, timeout_s=60)
     assert attributes(server)["forebay.task.count"] == 12
 
     def linked() -> list[Span]:
@@ -356,7 +358,7 @@ async def test_the_tasks_of_a_map_link_to_the_one_call_that_brought_them(
         assert len(found) == 12
         return found
 
-    await eventually(linked, timeout_s=15)
+    await eventually(linked, timeout_s=60)
     assert set(receiver.trace(server.trace_id.hex())) == {"forebay.v1.TaskService/SubmitTasks"}
 
 

@@ -3,7 +3,7 @@
 from typing import TypeVar
 
 from forebay.v1.deployment_pb2 import Deployment, DeploymentStatus
-from services.wire import streams
+from services.wire import names, streams
 from services.wire.kv_mirror import KvMirror
 from services.wire.nats_link import NatsLink
 
@@ -31,6 +31,14 @@ class DeploymentDirectory:
     def get(self, deployment_id: str) -> Deployment | None:
         """The deployment, or None if there is none of that id."""
         return self._parsed(_SPEC + deployment_id, self._deployments, Deployment)
+
+    async def find(self, deployment_id: str) -> Deployment | None:
+        """As `get`, but asks NATS before it says that there is none: it may be quite new."""
+        found = self.get(deployment_id)
+        if found is None and self.known and names.is_id(deployment_id):
+            await self._mirror.look(_SPEC + deployment_id)
+            found = self.get(deployment_id)
+        return found
 
     def status(self, deployment_id: str) -> DeploymentStatus:
         """How its replicas are; all zero if nothing was said yet."""

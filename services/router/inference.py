@@ -103,7 +103,9 @@ class InferenceCore:
         outcome = OUTCOME_OK
         try:
             checked = request_check.check(body)
-            deployment = self._deployment(checked.deployment)
+            deployment = self._directory.get(checked.deployment)
+            if deployment is None:
+                deployment = await self._find(checked.deployment)
             deployment_id = caller.deployment = checked.deployment
             call = self._admit(body, checked, deployment, caller)
             # The envelope or the arena has it now; waiting must not hold it a second time.
@@ -118,8 +120,8 @@ class InferenceCore:
         finally:
             self._counters.calls[deployment_id, LABELS[outcome]] += 1
 
-    def _deployment(self, deployment_id: str) -> Deployment:
-        deployment = self._directory.get(deployment_id)
+    async def _find(self, deployment_id: str) -> Deployment:
+        deployment = await self._directory.find(deployment_id)
         if deployment is not None:
             return deployment
         if not self._directory.known:

@@ -141,7 +141,7 @@ class OpenInferenceServicer(triton_grpc.GRPCInferenceServiceServicer):  # type: 
         return index
 
     async def _check(self, name: str, context: grpc.aio.ServicerContext) -> None:
-        if self._directory.get(name) is not None:
+        if await self._directory.find(name) is not None:
             return
         if not self._directory.known:
             await context.abort(

@@ -24,6 +24,7 @@ POLL_INTERVAL_S = 2.0
 _RETRY_S = 0.25
 
 CONCURRENT_READS = 32
+LOOK_TIMEOUT_S = 1.0
 ABANDONED_WATCH_S = 10.0
 """How long the consumer of a watch outlives it; nats-py's 5 min would pile them up."""
 
@@ -64,6 +65,7 @@ class KvMirror:
         self._bucket_name = ""
         self._watcher: KeyValue.KeyWatcher | None = None
         self._last_revision = 0
+        self._looks = 0
         self.known = False
         # One write at a time, so that `given` can be relied on.
         self._writing = asyncio.Lock()
@@ -164,6 +166,29 @@ class KvMirror:
                     description=error.description
                 ) from error
             self._apply(key, None, ack.seq)
+
+    async def look(self, key: str) -> None:
+        """Reads one key that is not here: it may have been written a moment ago.
+
+        Tries for LOOK_TIMEOUT_S, and not at all beyond CONCURRENT_READS at a time.
+        """
+        if self._bucket is None or self._looks >= CONCURRENT_READS:
+            return
+        self._looks += 1
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S):
+                entry = await self._link.unless_lost(self._bucket.get(key))
+        except nats.js.errors.KeyNotFoundError:
+            return
+        except (nats.errors.Error, TimeoutError) as error:
+            log.debug("kv.not_looked", error=str(error) or type(error).__name__)
+            return
+        finally:
+            self._looks -= 1
+        # What was written before it has not been seen for that.
+        seen = self._last_revision
+        self._apply(key, entry.value or b"", entry.revision or 0)
+        self._last_revision = seen
 
     async def reload(self) -> None:
         """Reads the whole bucket anew.

@@ -63,6 +63,27 @@ async def test_is_whole_however_much_is_written_while_it_is_read(
     await asyncio.gather(writer, return_exceptions=True)
 
 
+async def test_looks_for_a_key_that_it_has_not_heard_of_and_still_hears_the_rest(
+    nats_server: NatsServer, link: NatsLink
+) -> None:
+    bucket = await streams.deployments_bucket(link.jetstream)
+    behind = KvMirror(link, streams.deployments_bucket)
+    await behind.reload()
+    # Nobody follows yet, as if the watch were late.
+    await bucket.put("spec.a", b"1")
+    await bucket.put("spec.b", b"2")
+    await behind.look("spec.b")
+    await behind.look("spec.c")
+    assert behind.entries("spec.").keys() == {"b"}
+    await bucket.delete("spec.b")
+    following = asyncio.ensure_future(behind.run())
+    await eventually(lambda: behind.entries("spec.").keys() == {"a"})
+    await behind.look("spec.b")
+    assert behind.entries("spec.").keys() == {"a"}
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_follows_what_others_write_and_delete(mirror: KvMirror, link: NatsLink) -> None:
     bucket = await streams.deployments_bucket(link.jetstream)
     with mirror.changes() as changed:

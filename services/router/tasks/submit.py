@@ -117,7 +117,7 @@ class Submitter:
     ) -> tuple[TaskEnvelope, bool]:
         """Stores one task for which there is room; otherwise as `submit`."""
         with self._counted(submitted.request.model_name):
-            deployment = self._deployment(submitted.request.model_name)
+            deployment = await self._deployment(submitted.request.model_name)
             envelope = self._envelope(submitted, deployment, call)
             return envelope, await self._traced(envelope, call)
 
@@ -128,7 +128,7 @@ class Submitter:
         # It names the failed one.
         submitted.task.ClearField("idempotency_key")
         with self._counted(dead.envelope.deployment):
-            deployment = self._deployment(dead.envelope.deployment)
+            deployment = await self._deployment(dead.envelope.deployment)
             envelope = self._envelope(submitted, deployment, call, dead.envelope.task)
             return envelope, await self._traced(envelope, call)
 
@@ -165,14 +165,14 @@ class Submitter:
             retry_of,
         )
 
-    def _deployment(self, deployment_id: str) -> Deployment:
+    async def _deployment(self, deployment_id: str) -> Deployment:
         if self._stopping.is_set():
             raise OutcomeError(
                 OUTCOME_UNAVAILABLE,
                 "this router is shutting down; submit to another, or again in a second",
                 retry_after_s=1.0,
             )
-        deployment = self._directory.get(deployment_id)
+        deployment = await self._directory.find(deployment_id)
         if deployment is None:
             raise self._unknown(deployment_id)
         made = deployment.create_time.ToNanoseconds()

@@ -185,18 +185,21 @@ async def test_a_graceful_stop_lets_it_end_by_itself(
     client: LauncherClient, engine: EngineApi
 ) -> None:
     container = await client.start()
-    text: list[str] = []
+    text = ""
 
     async def follow() -> None:
+        nonlocal text
         request = pb.FollowReplicaLogRequest(replica_id=container.replica_id)
-        text.extend([r.text async for r in client.stub.FollowReplicaLog(request)])
+        async for response in client.stub.FollowReplicaLog(request):
+            text += response.text
 
     following = asyncio.ensure_future(follow())
-    await eventually(lambda: obey(container.address, "ids"))
+    # Stopped earlier, it would be gone before the engine has found its log.
+    await eventually(lambda: "listening" in text)
     await client.stop(container.replica_id, grace_s=10)
     async with asyncio.timeout(60):
         await following
-    assert "told to end" in "".join(text)
+    assert "told to end" in text
     assert engine.containers(f"io.forebay.replica={container.replica_id}") == []
 
 

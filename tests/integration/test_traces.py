@@ -38,6 +38,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, receiver: OtlpReceiver) -> It
             up.forebay(
                 "deploy", "--no-wait", write_chaos(directory / "cold", name="cold", **AT_ZERO)
             ).ok()
+            receiver.until_triton_tells(lambda: call(up, b"x")["forebay-trace-id"])
             yield up
 
 

@@ -56,8 +56,8 @@ class OtlpReceiver(trace_service_pb2_grpc.TraceServiceServicer):
     def until_triton_tells(self, call: Callable[[], str]) -> None:
         """Makes calls until one's trace has Triton's own spans.
 
-        Triton 2.51 has lost its spans of the very first call after its start, twice in some hundred
-        starts on a busy machine.
+        Triton 2.51 has lost its spans of the very first call after its start, three times in some
+        fifty starts on a busy machine.
 
         Args:
             call: makes one; returns its trace id.
